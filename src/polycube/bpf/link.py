@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links: what holds a program on a hook. Pinned, they outlive every process; `update` swaps the program between two packets."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from polycube.bpf.errors import BpfError, HookBusy, NotSupported
+from polycube.bpf.fd import Handle
+from polycube.bpf.lib import check, ffi, lib
+from polycube.bpf.program import Program
+
+
+class AttachType(IntEnum):
+    """enum bpf_attach_type, as far as it is used."""
+
+    XDP = 37
+    TCX_INGRESS = 46
+    TCX_EGRESS = 47
+
+
+class XdpMode(IntEnum):
+    """XDP_FLAGS_*_MODE; DEFAULT lets the kernel choose."""
+
+    DEFAULT = 0
+    SKB = 1 << 1
+    DRV = 1 << 2
+
+
+@dataclass(frozen=True)
+class LinkInfo:
+    """struct bpf_link_info; ifindex is 0 once the netdev is gone."""
+
+    type: int
+    id: int
+    prog_id: int
+    ifindex: int
+    attach_type: int
+
+
+_TYPE_XDP, _TYPE_TCX = 6, 11
+
+
+class Link(Handle):
+    """An attachment of a program to a netdev."""
+
+    kind = "link"
+
+    @classmethod
+    def xdp(cls, program: Program, ifindex: int, mode: XdpMode = XdpMode.DEFAULT) -> Link:
+        """Attaches to a netdev's XDP hook, which takes one program. HookBusy says who has it."""
+        fd = lib.bpf_link_create(program.fd, ifindex, AttachType.XDP, _flags(mode))
+        if fd in (-errno.EBUSY, -errno.EEXIST):
+            raise HookBusy(errno.EBUSY, f"XDP hook of netdev {ifindex}", _xdp_holder(ifindex))
+        if fd == -errno.EOPNOTSUPP:
+            raise NotSupported(errno.EOPNOTSUPP, f"attach XDP program to netdev {ifindex}", f"its driver has no mode {mode.name}")
+        return cls(check(fd, f"attach XDP program to netdev {ifindex}"))
+
+    @classmethod
+    def tcx(cls, program: Program, ifindex: int, point: AttachType) -> Link:
+        """Attaches behind whatever stands on a netdev's TCX ingress or egress. NotSupported before kernel 6.6."""
+        fd = lib.bpf_link_create(program.fd, ifindex, point, _flags(0))
+        if fd == -errno.EINVAL:
+            raise NotSupported(errno.EINVAL, f"attach to {point.name} of netdev {ifindex}", "no TCX in this kernel")
+        return cls(check(fd, f"attach to {point.name} of netdev {ifindex}"))
+
+    @property
+    def info(self) -> LinkInfo:
+        raw = self._info(64)
+        type, id, prog_id = struct.unpack_from("<3I", raw)
+        ifindex = struct.unpack_from("<I", raw, 16)[0] if type in (_TYPE_XDP, _TYPE_TCX) else 0
+        attach = struct.unpack_from("<I", raw, 20)[0] if type == _TYPE_TCX else AttachType.XDP
+        return LinkInfo(type, id, prog_id, ifindex, attach)
+
+    def update(self, program: Program, expected: Program | None = None) -> None:
+        """Swaps the program atomically; with `expected`, only if that one is attached."""
+        opts = ffi.new("struct bpf_link_update_opts *")
+        opts.sz = ffi.sizeof("struct bpf_link_update_opts")
+        if expected:
+            opts.flags, opts.old_prog_fd = 4, expected.fd  # BPF_F_REPLACE
+        check(lib.bpf_link_update(self.fd, program.fd, opts), "swap program")
+
+    def detach(self) -> None:
+        """Takes the program off the hook, whoever still holds the link. Nothing happens when the netdev is gone."""
+        result = lib.bpf_link_detach(self.fd)
+        if result not in (0, -errno.ENOLINK, -errno.ENODEV):
+            check(result, "detach link")
+
+
+def xdp_mode(ifindex: int) -> str:
+    """Mode of the XDP program on a netdev: "drv", "skb", "hw" or "" (none)."""
+    opts = ffi.new("struct bpf_xdp_query_opts *")
+    opts.sz = ffi.sizeof("struct bpf_xdp_query_opts")
+    if lib.bpf_xdp_query(ifindex, 0, opts) < 0:
+        return ""
+    return ("", "drv", "skb", "hw", "")[int(opts.attach_mode)]
+
+
+def _flags(flags: int) -> object:
+    opts = ffi.new("struct bpf_link_create_opts *")
+    opts.sz = ffi.sizeof("struct bpf_link_create_opts")
+    opts.flags = flags
+    return opts
+
+
+def _xdp_holder(ifindex: int) -> str:
+    opts = ffi.new("struct bpf_xdp_query_opts *")
+    opts.sz = ffi.sizeof("struct bpf_xdp_query_opts")
+    if lib.bpf_xdp_query(ifindex, 0, opts) < 0:
+        return "taken"
+    id = int(opts.prog_id or opts.drv_prog_id or opts.skb_prog_id or opts.hw_prog_id)
+    try:
+        with Program.by_id(id) as program:
+            return f"taken by program {program.info.name}, id {id}"
+    except BpfError:
+        return f"taken by program id {id}"

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps, over a file descriptor: raw bytes in and out. Typed access is a matter of layouts (btf.py) and of whoever knows them."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+from polycube.bpf import btf
+from polycube.bpf.errors import MapFull
+from polycube.bpf.fd import Handle, name_of
+from polycube.bpf.lib import check, ffi, lib, possible_cpus
+
+_BATCH = 1024
+_UNSUPPORTED = {-errno.EINVAL, -errno.ENOTSUP, -524}  # 524: the kernel's own ENOTSUPP
+
+
+class MapType(IntEnum):
+    """enum bpf_map_type, as far as it is used."""
+
+    HASH = 1
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERF_EVENT_ARRAY = 4
+    PERCPU_HASH = 5
+    PERCPU_ARRAY = 6
+    LRU_HASH = 9
+    LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
+    ARRAY_OF_MAPS = 12
+    HASH_OF_MAPS = 13
+    DEVMAP = 14
+    CPUMAP = 16
+    XSKMAP = 17
+    QUEUE = 22
+    STACK = 23
+    DEVMAP_HASH = 25
+    RINGBUF = 27
+    BLOOM_FILTER = 30
+
+
+PERCPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
+NO_PREALLOC = 1
+
+
+def u32(number: int) -> bytes:
+    """A 32-bit key or value; what arrays, program arrays and maps of maps take (file descriptors in, ids out)."""
+    return struct.pack("<I", number)
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """struct bpf_map_info."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+    btf_id: int
+    btf_key_type_id: int
+    btf_value_type_id: int
+
+
+class Map(Handle):
+    """A map of the kernel."""
+
+    kind = "map"
+
+    @classmethod
+    def create(
+        cls, type: MapType, key_size: int, value_size: int, max_entries: int, *, flags: int = 0, name: str = "", inner: Map | None = None
+    ) -> Map:
+        """A new map without BTF. `inner` is the model of the values of a map of maps."""
+        opts = ffi.new("struct bpf_map_create_opts *")
+        opts.sz = ffi.sizeof("struct bpf_map_create_opts")
+        opts.map_flags = flags
+        opts.inner_map_fd = inner.fd if inner else 0
+        fd = lib.bpf_map_create(int(type), name.encode()[:15], key_size, value_size, max_entries, opts)
+        return cls(check(fd, f"create {MapType(type).name} map {name}"))
+
+    @classmethod
+    def by_id(cls, id: int) -> Map:
+        return cls(check(lib.bpf_map_get_fd_by_id(id), f"map with id {id}"))
+
+    @cached_property
+    def info(self) -> MapInfo:
+        raw = self._info(96)
+        type, id, key, value, entries, flags = struct.unpack_from("<6I", raw)
+        btf_id, key_type, value_type = struct.unpack_from("<3I", raw, 64)
+        return MapInfo(type, id, key, value, entries, flags, name_of(raw[24:40]), btf_id, key_type, value_type)
+
+    @cached_property
+    def _length(self) -> int:
+        """Bytes that a look-up writes."""
+        if self.info.type in PERCPU:
+            return (self.info.value_size + 7 & ~7) * possible_cpus()
+        return self.info.value_size
+
+    def layouts(self) -> tuple[btf.Layout, btf.Layout] | None:
+        """Layouts of key and value from the BTF the map was created with; None if it has none."""
+        if not self.info.btf_id or not self.info.btf_value_type_id:
+            return None
+        loaded = check(lib.btf__load_from_kernel_by_id(self.info.btf_id), f"BTF of map {self.info.name}")
+        try:
+            return btf.layout(loaded, self.info.btf_key_type_id), btf.layout(loaded, self.info.btf_value_type_id)
+        finally:
+            lib.btf__free(loaded)
+
+    # ---- single entries ----
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None. Of a per-CPU map: all CPUs' values in a row (see get_percpu)."""
+        value = ffi.new("char[]", self._length)
+        result = lib.bpf_map_lookup_elem(self.fd, self._key(key), value)
+        if result == -errno.ENOENT:
+            return None
+        check(result, f"look up in map {self.info.name}")
+        return bytes(ffi.buffer(value))
+
+    def get_percpu(self, key: bytes) -> list[bytes]:
+        """One value for each possible CPU; empty if there is no such entry."""
+        value = self.get(key)
+        return [] if value is None else self._split(value)
+
+    def set(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        """Writes an entry (flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2). A full map raises MapFull.
+
+        A per-CPU map takes one value for all CPUs, or all CPUs' values in a row.
+        """
+        if self.info.type in PERCPU and len(value) == self.info.value_size:
+            value = value.ljust(self.info.value_size + 7 & ~7, b"\0") * possible_cpus()
+        if len(value) != self._length:
+            raise ValueError(f"map {self.info.name}: value of {len(value)} bytes, {self._length} expected")
+        result = lib.bpf_map_update_elem(self.fd, self._key(key), ffi.from_buffer(value), flags)
+        if result == -errno.E2BIG:
+            raise MapFull(errno.E2BIG, f"map {self.info.name} is full, it has {self.info.max_entries} entries")
+        check(result, f"update map {self.info.name}")
+
+    def delete(self, key: bytes) -> bool:
+        """False: there was no such entry."""
+        result = lib.bpf_map_delete_elem(self.fd, self._key(key))
+        if result == -errno.ENOENT:
+            return False
+        check(result, f"delete from map {self.info.name}")
+        return True
+
+    def lookup_and_delete(self, key: bytes) -> bytes | None:
+        value = ffi.new("char[]", self._length)
+        result = lib.bpf_map_lookup_and_delete_elem(self.fd, self._key(key) if key else ffi.NULL, value)
+        if result == -errno.ENOENT:
+            return None
+        check(result, f"take from map {self.info.name}")
+        return bytes(ffi.buffer(value))
+
+    # ---- many entries ----
+
+    def keys(self) -> Iterator[bytes]:
+        key, following = ffi.NULL, ffi.new("char[]", self.info.key_size)
+        while (result := lib.bpf_map_get_next_key(self.fd, key, following)) == 0:
+            found = bytes(ffi.buffer(following))
+            yield found
+            key = ffi.from_buffer(found)
+        if result != -errno.ENOENT:
+            check(result, f"list map {self.info.name}")
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """A snapshot as good as the kernel gives one: entries that come or go meanwhile may be missed."""
+        entries = self._items_batch()
+        if entries is not None:
+            yield from entries
+            return
+        for key in list(self.keys()):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def items_percpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        for key, value in self.items():
+            yield key, self._split(value)
+
+    def set_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Writes many entries by batches; a failure leaves those before it written."""
+        pending = list(entries)
+        for start in range(0, len(pending), _BATCH):
+            chunk = pending[start : start + _BATCH]
+            count = ffi.new("uint32_t *", len(chunk))
+            keys, values = b"".join(k for k, _ in chunk), b"".join(v for _, v in chunk)
+            result = -errno.EINVAL
+            if len(keys) == len(chunk) * self.info.key_size and len(values) == len(chunk) * self._length:
+                result = lib.bpf_map_update_batch(self.fd, ffi.from_buffer(keys), ffi.from_buffer(values), count, ffi.NULL)
+            if result < 0:  # not supported for this type, or one entry failed: the loop finds out which
+                for key, value in chunk:
+                    self.set(key, value)
+
+    def clear(self) -> None:
+        """Deletes all entries of a map whose entries can be deleted."""
+        for key in list(self.keys()):
+            self.delete(key)
+
+    def _items_batch(self) -> list[tuple[bytes, bytes]] | None:
+        key_size, step = self.info.key_size, self._length
+        # A hash returns whole buckets and fails with ENOSPC if one does not fit: offer room for all.
+        room = max(_BATCH, min(self.info.max_entries, 1 << 16))
+        keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
+        position: Any = ffi.NULL
+        cursor = ffi.new("char[]", max(key_size, 8))
+        found: list[tuple[bytes, bytes]] = []
+        while True:
+            count = ffi.new("uint32_t *", room)
+            result = lib.bpf_map_lookup_batch(self.fd, position, cursor, keys, values, count, ffi.NULL)
+            if result in _UNSUPPORTED or result == -errno.ENOSPC:
+                return None
+            if result < 0 and result != -errno.ENOENT:
+                check(result, f"read map {self.info.name}")
+            n = int(count[0])
+            raw_keys, raw_values = bytes(ffi.buffer(keys, n * key_size)), bytes(ffi.buffer(values, n * step))
+            found += [(raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * step : (i + 1) * step]) for i in range(n)]
+            if result == -errno.ENOENT:
+                return found
+            position = cursor
+
+    def _split(self, value: bytes) -> list[bytes]:
+        step = self.info.value_size + 7 & ~7
+        return [value[i : i + self.info.value_size] for i in range(0, len(value), step)]
+
+    def _key(self, key: bytes) -> Any:
+        if len(key) != self.info.key_size:
+            raise ValueError(f"map {self.info.name}: key of {len(key)} bytes, {self.info.key_size} expected")
+        return ffi.from_buffer(key)
+
+

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compiled: functions (sources of data planes) and units (what becomes one object).
+
+A function is compiled once per hook, to bitcode that lies beside its source: `<name>.bpf.c` becomes `<name>.xdp.bc` and
+`<name>.tc.bc`. A unit names the members whose bitcode is linked with the framework's; its object depends on nothing else, so equal
+units have equal objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+COMPILER = PACKAGE / "compiler"
+INCLUDE = PACKAGE / "include"
+
+
+class Hook(StrEnum):
+    """Where in the kernel a program runs."""
+
+    XDP = "xdp"
+    TC = "tc"
+
+
+ALL_HOOKS = frozenset(Hook)
+
+
+@dataclass(frozen=True)
+class Function:
+    """The data plane of a service: `<folder>/<name>.bpf.c`."""
+
+    name: str
+    folder: Path
+    transparent: bool = False
+    hooks: frozenset[Hook] = ALL_HOOKS
+
+    @property
+    def source(self) -> Path:
+        """The C file."""
+        return self.folder / f"{self.name}.bpf.c"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A function in a unit. In a fused unit several members may share a function; `prefix` then keeps their symbols apart."""
+
+    function: Function
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """What becomes one object: exactly one member now (the unit of one), several once chains are fused."""
+
+    hook: Hook
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of_one(cls, function: Function, hook: Hook) -> UnitSpec:
+        """The unit of one: the object does not depend on the instance."""
+        return cls(hook, (Member(function),))
+
+    @property
+    def title(self) -> str:
+        """How errors name it."""
+        return " + ".join(member.function.name for member in self.members)
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A program of the framework or of a test that holds no function: compiled like one, emitted alone."""
+
+    name: str
+    folder: Path
+    hook: Hook
+
+    @property
+    def title(self) -> str:
+        """How errors name it."""
+        return self.name
+
+
+def injector(hook: Hook) -> Helper:
+    """The programs of inject.bpf.c: ways into a cube for frames that no netdev received."""
+    return Helper("inject", COMPILER, hook)

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/* Ways into a cube for frames that no netdev received: from the slow path, and copies of flooded frames. */
+#include <polycube/cube.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, PCN_CUBES * 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} pcn_progs SEC(".maps");
+
+#ifdef PCN_XDP
+MAP(pcn_scratch, PERCPU_ARRAY, __u32, struct pcn_meta, 1);
+MAP(pcn_leads, HASH, __u32, struct pcn_inject, 4096); /* ifindex of an internal veth -> where its frames go */
+
+static __always_inline int lead(struct xdp_md *ctx, const struct pcn_inject *to)
+{
+	__u32 zero = 0;
+	struct pcn_meta *meta = bpf_map_lookup_elem(&pcn_scratch, &zero);
+
+	if (meta)
+		*meta = to->meta;
+	bpf_tail_call(ctx, &pcn_progs, to->slot);
+	return XDP_DROP;
+}
+
+/* Run by BPF_PROG_TEST_RUN with live frames: a struct pcn_inject stands in front of the frame. */
+SEC("xdp.frags") int pcn_inject(struct xdp_md *ctx)
+{
+	struct pcn_inject *header = pcn_at(ctx, 0, sizeof(*header));
+	struct pcn_inject to;
+
+	if (!header)
+		return XDP_DROP;
+	to = *header;
+	if (bpf_xdp_adjust_head(ctx, sizeof(to)))
+		return XDP_DROP;
+	return lead(ctx, &to);
+}
+
+/* Attached to the inner end of an internal veth: a flooded copy on its way to a port that no netdev takes directly. */
+SEC("xdp.frags") int pcn_lead(struct xdp_md *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct pcn_inject *to = bpf_map_lookup_elem(&pcn_leads, &ifindex);
+
+	return to ? lead(ctx, to) : XDP_DROP;
+}
+
+/* Attached to the outer end, so that the inner one gets frames from user space and the kernel alike; nothing is expected here. */
+SEC("xdp.frags") int pcn_sink(struct xdp_md *ctx)
+{
+	return XDP_DROP;
+}
+#else
+/* On the ingress of the injection device: the mark says where the frame goes. */
+SEC("tc") int pcn_lead(struct __sk_buff *ctx)
+{
+	__u32 mark = ctx->mark;
+
+	ctx->mark = 0;
+	ctx->cb[0] = (mark & (PCN_MARK_OUT - 1)) | (mark & PCN_MARK_OUT ? PCN_META_OUT << 16 : 0);
+	ctx->cb[1] = 0;
+	bpf_tail_call(ctx, &pcn_progs, mark >> 16);
+	return 2; /* TC_ACT_SHOT */
+}
+#endif
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler process.
+
+LLVM ends the process on some errors (a stack over 512 bytes for one), and takes 66 MB once imported. So it lives in a process of its
+own, started by the first request that the cache cannot answer and kept for the next. Its death is an ordinary CompileError, whose reason
+is the last thing it wrote to stderr; the next request gets a new process. It ends by itself when its owner is gone: the socket closes.
+
+Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (bitcode), the process answers a status
+byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. Neither clang nor kernel headers are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import IO
+
+from polycube.compiler.bitcode import inputs
+from polycube.compiler.cache import ObjectCache, key
+from polycube.compiler.errors import CompileError
+from polycube.compiler.function import PACKAGE, Function, Helper, Hook, UnitSpec
+
+TIMEOUT = 120.0
+OK, FAILED = b"\0", b"\1"
+LENGTH = struct.Struct("<I")
+
+
+def receive(peer: socket.socket, size: int) -> bytes:
+    """Exactly `size` bytes; EOFError when the peer is gone."""
+    parts = bytearray()
+    while len(parts) < size:
+        part = peer.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def receive_blob(peer: socket.socket) -> bytes:
+    """A length and that many bytes."""
+    (size,) = LENGTH.unpack(receive(peer, LENGTH.size))
+    return receive(peer, size)
+
+
+def blob(content: bytes) -> bytes:
+    """What receive_blob reads."""
+    return LENGTH.pack(len(content)) + content
+
+
+def serve(peer: socket.socket) -> None:
+    """The life of the compiler process: answers until its owner closes the socket."""
+    from polycube.compiler import unit
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner; the closed socket ends this process
+    while True:
+        try:
+            (count,) = LENGTH.unpack(receive(peer, LENGTH.size))
+            modules = [receive_blob(peer) for _ in range(count)]
+        except (EOFError, ConnectionError):
+            return
+        try:
+            answer = OK + blob(unit.emit(modules))
+        except Exception as error:
+            answer = FAILED + blob(str(error).encode())
+        peer.sendall(answer)
+
+
+class Compiler:
+    """Emits objects of units. Safe to use from several threads; requests wait for one another."""
+
+    def __init__(self, cache: ObjectCache | None = None, timeout: float = TIMEOUT) -> None:
+        self.cache = cache
+        self.timeout = timeout
+        self.started = 0  # processes so far
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._peer: socket.socket | None = None
+        self._stderr: IO[bytes] | None = None
+
+    async def emit(self, function: Function, hook: Hook) -> bytes:
+        """The object of a function's unit of one."""
+        return await asyncio.to_thread(self.emit_sync, function, hook)
+
+    async def emit_spec(self, spec: UnitSpec | Helper) -> bytes:
+        """The object of any unit, or of a helper such as the injector."""
+        return await asyncio.to_thread(self.emit_spec_sync, spec)
+
+    def emit_sync(self, function: Function, hook: Hook) -> bytes:
+        """The same as `emit`, blocking."""
+        return self.emit_spec_sync(UnitSpec.of_one(function, hook))
+
+    def emit_spec_sync(self, spec: UnitSpec | Helper) -> bytes:
+        """The same as `emit_spec`, blocking."""
+        modules = [path.read_bytes() for path in inputs(spec)]
+        name = key(modules)
+        found = self.cache.get(name) if self.cache else None
+        if found is not None:
+            return found
+        try:
+            result = self._request(modules)
+        except RuntimeError as error:
+            raise CompileError(spec.title, spec.hook, str(error)) from None
+        if self.cache:
+            self.cache.put(name, result)
+        return result
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        with self._lock:
+            self._stop()
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _request(self, modules: Sequence[bytes]) -> bytes:
+        """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
+        with self._lock:
+            peer = self._start()
+            try:
+                peer.sendall(LENGTH.pack(len(modules)) + b"".join(map(blob, modules)))
+                status = receive(peer, 1)
+                answer = receive_blob(peer)
+            except TimeoutError:
+                self._stop()
+                raise RuntimeError(f"no result after {self.timeout:g} s") from None
+            except (EOFError, OSError):
+                raise RuntimeError(self._stop()) from None
+            except BaseException:  # an answer nobody waited for must not be taken for that to the next request
+                self._stop()
+                raise
+        if status != OK:
+            raise RuntimeError(answer.decode(errors="replace").strip())
+        return answer
+
+    def _start(self) -> socket.socket:
+        if self._process and self._process.poll() is not None:
+            self._stop()
+        if self._peer:
+            return self._peer
+        ours, theirs = socket.socketpair()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "polycube.compiler.process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        ours.settimeout(self.timeout)
+        self._peer = ours
+        self.started += 1
+        return ours
+
+    def _stop(self) -> str:
+        """Ends and forgets the process; returns what it said last."""
+        reason = "the compiler process ended"
+        if self._peer:
+            self._peer.close()
+        if self._process:
+            try:
+                status = self._process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                status = self._process.wait()
+            if status:
+                reason += f" by signal {-status}" if status < 0 else f" with status {status}"
+        if self._stderr:
+            self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(0, self._stderr.tell() - 4096))
+            reason = self._stderr.read().decode(errors="replace").strip() or reason
+            self._stderr.close()
+        self._process = self._peer = self._stderr = None
+        return reason
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

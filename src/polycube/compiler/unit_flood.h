@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Flooding: one broadcast through a device map in XDP, clones in TC. Included by unit.bpf.c only. */
+#pragma once
+
+struct flood {
+	struct pcn_ctx *ctx;
+	struct pcn_domain *domain;
+	__u32 in_port;
+	__u32 len;
+	__u32 last; /* TC: member that still waits for its copy; it gets the original if it is the last */
+	__u32 copies;
+};
+
+#ifdef PCN_TC
+/* A copy to a netdev goes there; any other one enters the injection device, whose program leads it to the cube and port in the mark. */
+static __always_inline void flood_copy(struct flood *flood, __u32 number)
+{
+	struct pcn_port *port = bpf_map_lookup_elem(&ports, &number);
+	struct pcn_ctx *ctx = flood->ctx;
+
+	if (!port || port->next == PCN_NEXT_NONE)
+		return;
+	if (port->next == PCN_NEXT_NETDEV && !(port->flags & PCN_PORT_INDIRECT)) {
+		count_tx(port->id, flood->len);
+		bpf_clone_redirect(ctx, port->target, 0);
+	} else {
+		__u32 mark = ctx->mark;
+
+		ctx->mark = PCN_MARK(pcn_cube * 2, PCN_MARK_OUT | number);
+		bpf_clone_redirect(ctx, pcn_inject, BPF_F_INGRESS);
+		ctx->mark = mark;
+	}
+}
+#endif
+
+static long flood_member(__u32 index, struct flood *flood)
+{
+	struct pcn_port *port;
+	__u32 number;
+
+	if (index >= PCN_DOMAIN_PORTS)
+		return 1;
+	number = flood->domain->port[index];
+	if (number == flood->in_port)
+		return 0;
+	port = bpf_map_lookup_elem(&ports, &number);
+	if (!port || port->next == PCN_NEXT_NONE)
+		return 0;
+#ifdef PCN_TC
+	if (flood->copies)
+		flood_copy(flood, flood->last);
+	flood->last = number;
+#else
+	if (!(port->flags & PCN_PORT_INDIRECT)) /* an indirect copy is counted by the program it goes to */
+		count_tx(port->id, flood->len);
+#endif
+	flood->copies++;
+	return 0;
+}
+
+static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 number);
+
+static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
+{
+	__u32 number = pkt->out_port;
+	struct flood flood = {.ctx = ctx, .in_port = pkt->in_port, .len = pkt->len};
+
+	flood.domain = bpf_map_lookup_elem(&domains, &number);
+	if (!flood.domain)
+		return drop(pkt, PCN_DROP_NO_MEMBERS);
+	bpf_loop(flood.domain->count, flood_member, &flood, 0);
+	if (!flood.copies)
+		return drop(pkt, PCN_DROP_NO_MEMBERS);
+#ifdef PCN_TC
+	return output(ctx, pkt, flood.last);
+#else
+	struct pcn_flood_key key = {.domain = number, .port = PCN_ANY_PORT};
+	__u64 flags = BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS;
+	struct pcn_port *in = bpf_map_lookup_elem(&ports, &pkt->in_port);
+	void *devices;
+
+	if (in && in->flags & PCN_PORT_OWN_FLOOD) {
+		key.port = pkt->in_port;
+		flags = BPF_F_BROADCAST;
+	}
+	devices = bpf_map_lookup_elem(&flood_devices, &key);
+	if (!devices)
+		return drop(pkt, PCN_DROP_NO_MEMBERS);
+	return bpf_redirect_map(devices, 0, flags);
+#endif
+}

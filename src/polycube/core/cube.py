@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the author of a network function writes against.
+
+A service is a folder with three files: `model.py` (typed configuration), `<service>.bpf.c` (data plane) and `cube.py` with one class
+derived from `Cube`. An instance lives in the worker process of its service and follows one rule: **configuration reaches the maps
+through `apply` only**, which has no side effect of its own. What it writes to `self.maps` and `self.cfg` is recorded, shown on request,
+carried out and, should a later step fail, undone by the daemon. Outside `apply` and `facts` (slow path, timers, actions) the same views
+write at once: that is learned state, which nobody undoes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from polycube.compiler.function import Function
+from polycube.core.config import CubeConfig, TransparentCube
+from polycube.model import Diff, Edit
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from polycube.core.maps import CfgView, MapViews
+
+C = TypeVar("C", bound=CubeConfig)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class NetdevFacts:
+    """What the daemon knows of a netdev that a port leads to."""
+
+    name: str
+    ifindex: int
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...] = ()  # "10.0.0.1/24", "fe80::1/64"
+
+
+@dataclass(frozen=True)
+class PortFacts:
+    """A port as it stands in the kernel. `number` is what the data plane knows it by; it never changes while the port lives.
+
+    A transparent cube has two: "ingress" (number 0) and "egress" (1).
+    """
+
+    name: str
+    number: int
+    id: int
+    up: bool = False
+    peer: str = ""  # as configured: netdev name, "cube:port", ":host" or ""
+    netdev: NetdevFacts | None = None  # the netdev it leads to, if it leads to one and it is there
+    peer_facts: Mapping[str, Any] = field(default_factory=dict)  # leaves of the peer's port (mac, ip, ...) if the peer is a cube
+
+    def as_data(self) -> dict[str, Any]:
+        """For the way to a worker."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> PortFacts:
+        netdev = data.get("netdev")
+        if netdev is not None:
+            netdev = NetdevFacts(**{**netdev, "addresses": tuple(netdev.get("addresses", ()))})
+        return cls(**{**data, "netdev": netdev})
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A frame handed up by the data plane, whole: tags are in the bytes again, offloaded checksums are finished."""
+
+    data: bytes
+    port: PortFacts | None  # the port it arrived by; None when that port is gone
+    reason: int  # as given to pcn_slowpath()
+    metadata: tuple[int, int, int]
+    egress: bool = False  # handed up by the egress handler
+    truncated: bool = False
+    xdp: bool = False
+    ifindex: int = 0  # of the netdev whose program ran
+
+
+class Host(Protocol):
+    """What the worker gives to the cubes that live in it."""
+
+    def transmit(self, cube: Cube[Any], port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None) -> None: ...
+
+    async def edit(self, cube: Cube[Any], edits: Sequence[Edit]) -> None: ...
+
+
+def every(seconds: float) -> Callable[[F], F]:
+    """Marks an (async) method of a cube that the worker calls every so many seconds."""
+
+    def mark(method: F) -> F:
+        method.__polycube_period__ = seconds  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def action(path: str) -> Callable[[F], F]:
+    """Marks the method that carries out a model's action, by its path in wire names: `@action("fdb/flush")`."""
+
+    def mark(method: F) -> F:
+        method.__polycube_action__ = path  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Cube(Generic[C]):
+    """One instance of a network function. Subclass it in `cubes/<service>/cube.py`."""
+
+    config: ClassVar[type[CubeConfig]]
+    version: ClassVar[str] = "1.0.0"
+
+    def __init__(
+        self,
+        name: str,
+        uuid: str,
+        maps: MapViews,
+        cfg: CfgView,
+        host: Host,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.name = name
+        self.uuid = uuid
+        self.maps = maps
+        self.cfg = cfg
+        self.log = log
+        self.current: C | None = None  # the configuration that stands; set by the worker
+        self.ports: Mapping[str, PortFacts] = {}
+        self.parent = ""  # of an attached transparent cube: "cube:port" or a netdev's name
+        self._host = host
+
+    # ---- for authors to define ----
+
+    def apply(self, change: Diff[C]) -> None:
+        """Turns a change of configuration into map writes. `change.old` is None when the cube is new (or its maps are).
+
+        While it runs, `current`, `ports` and `parent` are those of the new configuration; they change back if the request fails.
+        """
+
+    def facts(self, changed: Sequence[str]) -> None:
+        """Ports whose facts (number, netdev, MAC, MTU, addresses, peer) changed; writes are recorded as in `apply`."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Operational data in wire names, laid over the configuration in answers: `{"fdb": {"entry": [...]}}`."""
+        return {}
+
+    def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
+        """Removes a learned element that is no configuration (all of them when `key` is None). False: there is no such thing."""
+        return False
+
+    async def packet(self, packet: Packet) -> None:
+        """A frame from the slow path."""
+
+    async def start(self) -> None:
+        """Called once the cube's maps are there, also after a restart of the worker."""
+
+    def close(self) -> None:
+        """Called before the cube leaves the worker."""
+
+    @classmethod
+    def sizes(cls, config: C) -> dict[str, int]:
+        """Maximum entries of maps, by map name, where the configuration decides them; known at creation."""
+        return {}
+
+    # ---- for authors to call ----
+
+    def send(self, port: PortFacts | int, frame: bytes, *, ifindex: int = 0) -> None:
+        """Sends a frame out of a port: it passes the egress handler and what is attached there."""
+        self._host.transmit(self, port if isinstance(port, int) else port.number, frame, out=True, ifindex=ifindex)
+
+    def receive(self, port: PortFacts | int, frame: bytes, *, ifindex: int = 0) -> None:
+        """Has a frame treated as if it had been received by the port."""
+        self._host.transmit(self, port if isinstance(port, int) else port.number, frame, out=False, ifindex=ifindex)
+
+    async def edit(self, edits: Sequence[Edit]) -> None:
+        """Changes the own configuration, as a request through the API would."""
+        await self._host.edit(self, edits)
+
+    # ---- for the framework ----
+
+    @classmethod
+    def service(cls) -> str:
+        """The name users type: that of the folder."""
+        return cls.__module__.split(".")[-2]
+
+    @classmethod
+    def function(cls) -> Function:
+        """The data plane that stands beside the class."""
+        module = sys.modules[cls.__module__]
+        assert module.__file__
+        return Function(cls.service(), Path(module.__file__).parent, transparent=issubclass(cls.config, TransparentCube))
+
+    @classmethod
+    def actions(cls) -> dict[str, str]:
+        """Path of each action -> name of its method."""
+        return {path: name for name in dir(cls) if (path := getattr(getattr(cls, name), "__polycube_action__", None))}
+
+    @classmethod
+    def timers(cls) -> dict[str, float]:
+        """Name of each periodic method -> period in seconds."""
+        return {name: period for name in dir(cls) if (period := getattr(getattr(cls, name), "__polycube_period__", None))}

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out operations in the kernel, and reads back what stands there.
+
+One pair of methods a kind of resource: `_set_<kind>` makes the kernel hold the new value, `_unset_<kind>` removes it. Everything is
+pinned (paths.py), so that what was done outlives this process, and `read` can find it again: the result of `read` compares equal to what
+`topology.build` asks for if nothing is to be mended.
+
+Each generation of a unit owns its programs, its constants, ports and flood domains, all of which follow from the configuration; the cube
+owns its author's maps and its slow-path queue, which outlive generations. Counters, drop reasons, tail-call arrays and device maps are
+shared by all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, u32
+from polycube.bpf import pin, tcfilter
+from polycube.core.operation import Operation
+from polycube.core.paths import INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
+from polycube.core.topology import VETH_BASE
+from polycube.net import netns, readiness
+from polycube.net.addr import Mac, parse_interface
+from polycube.net.links import Links
+
+INJECT_OUTER, INJECT_INNER = VETH_BASE - 2, VETH_BASE - 1
+LEAD_XDP = "lead_xdp"
+PROGRAMS = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
+_NEXT = ("none", "netdev", "cube", "stack")
+_FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4}
+_META_OUT = 1
+_OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
+_PER_HOOK = {"pcn_progs"}
+_ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
+
+
+class KernelError(Exception):
+    """A resource could not be changed; says which and why."""
+
+    def __init__(self, operation: Operation, cause: BaseException) -> None:
+        self.operation = operation
+        self.cause = cause
+        super().__init__(f"can't {operation}: {cause}")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is needed to load a unit."""
+
+    name: str  # for messages: the service
+    data: bytes
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Kernel:
+    """The kernel of one network namespace, as far as this daemon rules it."""
+
+    def __init__(self, paths: Paths, links: Links) -> None:
+        self.paths = paths
+        self.links = links
+        self.tcx = features().tcx
+        self.loads: dict[tuple[str, str], Load] = {}  # (uuid, unit) -> its object; filled by who plans
+        self.fresh: dict[str, set[str]] = {}  # uuid -> maps that had to be created
+        self.lost: list[str] = []  # sentences on maps whose layout changed
+        self.preparations: dict[int, readiness.Preparation] = {}  # ifindex -> what was set for XDP, to be restored
+        self._maps: dict[Path, Map] = {}  # open pins
+
+    async def start(self, injectors: Mapping[str, bytes]) -> None:
+        """Makes what all cubes share: folders, the ways in for frames of the slow path. `injectors`: hook -> object."""
+        ensure_bpffs(self.paths.root.parent)
+        for folder in (self.paths.root, self.paths.shared, self.paths.cubes, self.paths.units, self.paths.links):
+            folder.mkdir(exist_ok=True)
+        self._load_injectors(injectors)
+        await self._make_injection_device()
+
+    def close(self) -> None:
+        """Forgets open handles; the kernel keeps everything."""
+        for handle in self._maps.values():
+            handle.close()
+        self._maps.clear()
+
+    # ---- carrying out ----
+
+    async def carry_out(self, operation: Operation) -> None:
+        """One operation, or KernelError."""
+        name = operation.key.kind.name.lower()
+        try:
+            if operation.new is None:
+                await getattr(self, f"_unset_{name}")(*operation.key.name, old=operation.old)
+            else:
+                await getattr(self, f"_set_{name}")(*operation.key.name, new=operation.new)
+        except Exception as error:
+            raise KernelError(operation, error) from error
+
+    async def _set_state(self, uuid: str, new: Any) -> None:
+        self.paths.cube(uuid).mkdir(exist_ok=True)
+
+    async def _unset_state(self, uuid: str, old: Any) -> None:
+        self._forget(self.paths.cube(uuid))
+        pin.remove(self.paths.cube(uuid))
+        self.fresh.pop(uuid, None)
+
+    async def _set_unit(self, uuid: str, unit: str, new: Any) -> None:
+        await asyncio.to_thread(self._load, uuid, unit, self.loads[uuid, unit])
+
+    async def _unset_unit(self, uuid: str, unit: str, old: Any) -> None:
+        folder = self.paths.units / uuid
+        self._forget(folder / unit)
+        pin.remove(folder / unit)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    async def _set_cfg(self, uuid: str, unit: str, new: dict[str, str]) -> None:
+        with Object.open(self.loads[uuid, unit].data, unit.replace("-", "_")) as object:
+            spec = object.maps[".data.cfg"]
+            value = bytearray(spec.value_size)
+            variables = spec.variables()
+        for name, data in new.items():
+            if name in variables:
+                offset, layout = variables[name]
+                value[offset : offset + layout.size] = bytes.fromhex(data)
+        self._unit_map(uuid, unit, "cfg").set(u32(0), bytes(value))
+
+    async def _unset_cfg(self, uuid: str, unit: str, old: Any) -> None:
+        return  # goes with its unit
+
+    async def _set_map(self, uuid: str, name: str, key: str, new: str) -> None:
+        self._map(self.paths.cube_map(uuid, name)).set(bytes.fromhex(key), bytes.fromhex(new))
+
+    async def _unset_map(self, uuid: str, name: str, key: str, old: Any) -> None:
+        self._map(self.paths.cube_map(uuid, name)).delete(bytes.fromhex(key))
+
+    def map_value(self, uuid: str, name: str, key: str) -> str | None:
+        """What a map holds now, for the undo of a write."""
+        value = self._map(self.paths.cube_map(uuid, name)).get(bytes.fromhex(key))
+        return None if value is None else value.hex()
+
+    async def _set_slot(self, hook: str, slot: int, new: dict[str, str]) -> None:
+        with Program.open(self._program(new)) as program:
+            self._shared(f"pcn_progs_{hook}").set(u32(slot), u32(program.fd))
+
+    async def _unset_slot(self, hook: str, slot: int, old: Any) -> None:
+        self._shared(f"pcn_progs_{hook}").delete(u32(slot))
+
+    async def _set_entry(self, ifindex: int, new: dict[str, int]) -> None:
+        table = self._shared("pcn_entries" if ifindex < self._small else "pcn_entries_high")
+        table.set(u32(ifindex), u32(new["port"]) + u32(new["id"]))
+
+    async def _unset_entry(self, ifindex: int, old: Any) -> None:
+        if ifindex < self._small:
+            self._shared("pcn_entries").set(u32(ifindex), bytes(8))
+        else:
+            self._shared("pcn_entries_high").delete(u32(ifindex))
+
+    async def _set_port(self, uuid: str, unit: str, number: int, new: dict[str, Any]) -> None:
+        flags = sum(_FLAGS[flag] for flag in new["flags"])
+        value = bytes((_NEXT.index(new["next"]), flags)) + new["peer_port"].to_bytes(2, "little")
+        value += u32(new["target"]) + u32(new["id"]) + u32(new["peer_id"])
+        self._unit_map(uuid, unit, "ports").set(u32(number), value)
+
+    async def _unset_port(self, uuid: str, unit: str, number: int, old: Any) -> None:
+        if (self.paths.units / uuid / unit).is_dir():
+            self._unit_map(uuid, unit, "ports").set(u32(number), bytes(16))
+
+    async def _set_device(self, id: int, new: int) -> None:
+        self._shared("pcn_netdevs").set(u32(id), u32(new))
+
+    async def _unset_device(self, id: int, old: Any) -> None:
+        self._shared("pcn_netdevs").delete(u32(id))
+
+    async def _set_domain(self, uuid: str, unit: str, domain: int, new: list[int]) -> None:
+        table = self._unit_map(uuid, unit, "domains")
+        members = b"".join(number.to_bytes(2, "little") for number in new)
+        table.set(u32(domain), (u32(len(new)) + members).ljust(table.info.value_size, b"\0"))
+
+    async def _unset_domain(self, uuid: str, unit: str, domain: int, old: Any) -> None:
+        self._unit_map(uuid, unit, "domains").delete(u32(domain))
+
+    async def _set_flood(self, uuid: str, unit: str, domain: int, port: int, new: list[int]) -> None:
+        with Map.create(MapType.DEVMAP_HASH, 4, 4, 1024, name="flood_devices") as devices:
+            for ifindex in new:
+                devices.set(u32(ifindex), u32(ifindex))
+            self._unit_map(uuid, unit, "flood_devices").set(_flood_key(domain, port), u32(devices.fd))
+
+    async def _unset_flood(self, uuid: str, unit: str, domain: int, port: int, old: Any) -> None:
+        self._unit_map(uuid, unit, "flood_devices").delete(_flood_key(domain, port))
+
+    # ---- netdevs ----
+
+    async def _set_attach(self, ifindex: int, point: str, new: dict[str, str]) -> None:
+        path = self.paths.link(ifindex, point)
+        mode = XdpMode[new["mode"].upper()] if "mode" in new else XdpMode.DEFAULT
+        with Program.open(self._program(new)) as program:
+            if not self.tcx and point != Point.XDP:
+                tcfilter.attach(program, ifindex, _ATTACH[Point(point)])
+                return
+            standing = Link.find(path)
+            if standing and standing.info.ifindex != ifindex:  # of a netdev that is gone; indexes come back
+                standing.close()
+                pin.remove(path)
+                standing = None
+            if standing:
+                with standing:
+                    standing.update(program)
+                return
+            link = Link.xdp(program, ifindex, mode) if point == Point.XDP else Link.tcx(program, ifindex, _ATTACH[Point(point)])
+            with link:
+                link.pin(path)
+
+    async def _unset_attach(self, ifindex: int, point: str, old: Any) -> None:
+        path = self.paths.link(ifindex, point)
+        if not self.tcx and point != Point.XDP:
+            tcfilter.detach(ifindex, _ATTACH[Point(point)])
+        link = Link.find(path)
+        if link:
+            with link:
+                link.detach()
+            pin.remove(path)
+
+    async def _set_veth(self, index: int, new: dict[str, str]) -> None:
+        await self.links.create_veth(new["name"] + "a", new["name"] + "b", index=index, peer_index=index + 1)
+        for end in (index, index + 1):
+            await self.links.disable_ipv6(end)
+            await self.links.set_up(end)
+        with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, XdpMode.DRV) as link:
+            link.pin(self.paths.link(index + 1, Point.XDP))
+
+    async def _unset_veth(self, index: int, old: Any) -> None:
+        pin.remove(self.paths.link(index + 1, Point.XDP))
+        if await self.links.find(index):
+            await self.links.delete(index)
+
+    async def _set_lead(self, index: int, new: dict[str, int]) -> None:
+        value = new["port"].to_bytes(2, "little") + _META_OUT.to_bytes(2, "little") + u32(0) + u32(new["slot"]) + u32(0)
+        self._shared("pcn_leads").set(u32(index), value)
+
+    async def _unset_lead(self, index: int, old: Any) -> None:
+        self._shared("pcn_leads").delete(u32(index))
+
+    async def _set_ready(self, ifindex: int, new: dict[str, str]) -> None:
+        netdev = await self.links.get(ifindex)
+        known = self.preparations.get(ifindex)
+        result = await netns.call_in(None, lambda: readiness.apply(known) if known else readiness.prepare(netdev))
+        if isinstance(result, readiness.NotReady):
+            raise ValueError(result.reason)
+        if not known:
+            self.preparations[ifindex] = result
+
+    async def _unset_ready(self, ifindex: int, old: Any) -> None:
+        preparation = self.preparations.pop(ifindex, None)
+        if preparation:
+            await netns.call_in(None, lambda: readiness.restore(preparation))
+
+    async def _set_netdev(self, ifindex: int, property: str, new: str) -> None:
+        if property == "mac":
+            await self.links.set_mac(ifindex, Mac.parse(new))
+        else:
+            await self.links.add_address(ifindex, parse_interface(property))
+
+    async def _unset_netdev(self, ifindex: int, property: str, old: Any) -> None:
+        if property != "mac" and await self.links.find(ifindex):
+            await self.links.del_address(ifindex, parse_interface(property))
+
+    # ---- loading ----
+
+    def _load(self, uuid: str, unit: str, load: Load) -> None:
+        hook = unit.partition("-")[0]
+        folder = self.paths.units / uuid / unit
+        pin.remove(folder)
+        folder.mkdir(parents=True)
+        made: list[Path] = []
+        with Object.open(load.data, load.name[:15]) as object:
+            new: dict[str, Path] = {}
+            for name, spec in object.maps.items():
+                if name in load.sizes:
+                    spec.max_entries = load.sizes[name]
+                path = self._pin_of(uuid, folder, hook, name)
+                standing = None if folder in path.parents else self._adoptable(path, spec)
+                if standing:
+                    spec.reuse(standing)
+                else:
+                    new[name] = path
+            try:
+                object.load()
+                for name, path in new.items():
+                    pin.remove(path)
+                    self._maps.pop(path, None)
+                    with object.map(name) as created:
+                        created.pin(path)
+                    made.append(path)
+                for name in object.programs:
+                    with object.program(name) as program:
+                        program.pin(folder / name)
+            except BaseException:
+                for path in [*made, folder]:
+                    pin.remove(path)
+                raise
+        own = {path.name for path in made if path.parent == self.paths.cube(uuid)} - {SLOWPATH}
+        self.fresh.setdefault(uuid, set()).update(own)
+
+    def _pin_of(self, uuid: str, folder: Path, hook: str, name: str) -> Path:
+        if name in _OWNED_BY_UNIT:
+            return folder / name.rpartition(".")[2]
+        if name.startswith("pcn_"):
+            return self.paths.shared_map(f"{name}_{hook}" if name in _PER_HOOK else name)
+        return self.paths.cube_map(uuid, name)
+
+    def _adoptable(self, path: Path, spec: MapSpec) -> Map | None:
+        """The pinned map, if it has the layout that the object wants."""
+        standing = Map.find(path)
+        if standing is None:
+            return None
+        layouts = standing.layouts()
+        info = standing.info
+        described = ":".join(
+            [MapType(info.type).name, str(spec.flags), str(info.key_size), str(info.value_size)]
+            + ([layouts[0].describe(), layouts[1].describe()] if layouts else [])
+        )
+        if described == spec.describe() or (not layouts and spec.describe().startswith(described)):
+            return standing
+        standing.close()
+        self.lost.append(f"map {path.name} of {path.parent.name} has another layout in the new program; its entries are lost")
+        return None
+
+    def _load_injectors(self, injectors: Mapping[str, bytes]) -> None:
+        """Replaces the programs that lead frames into cubes; the maps they share with units are adopted."""
+        folder = self.paths.shared
+        for hook, data in injectors.items():
+            with Object.open(data, f"inject_{hook}") as object:
+                missing = []
+                for name, spec in object.maps.items():
+                    path = self._pin_of("", folder, hook, name)
+                    standing = self._adoptable(path, spec)
+                    if standing:
+                        spec.reuse(standing)
+                    else:
+                        missing.append((name, path))
+                object.load()
+                for name, path in missing:
+                    pin.remove(path)
+                    with object.map(name) as created:
+                        created.pin(path)
+                pins = {"pcn_inject": XDP_INJECTOR, "pcn_lead": LEAD_XDP} if hook == "xdp" else {"pcn_lead": "lead_tc"}
+                for name, target in pins.items():
+                    pin.remove(folder / target)
+                    with object.program(name) as program:
+                        program.pin(folder / target)
+
+    async def _make_injection_device(self) -> None:
+        inner = INJECTION_DEVICE[:-1] + "1"
+        if not await self.links.find(INJECT_OUTER):
+            await self.links.create_veth(INJECTION_DEVICE, inner, index=INJECT_OUTER, peer_index=INJECT_INNER, mtu=65535)
+        for end in (INJECT_OUTER, INJECT_INNER):
+            await self.links.disable_ipv6(end)
+            await self.links.set_up(end)
+        with Program.open(self.paths.shared / "lead_tc") as program:
+            if not self.tcx:
+                tcfilter.attach(program, INJECT_INNER, AttachType.TCX_INGRESS)
+                return
+            path = self.paths.link(INJECT_INNER, Point.TC_INGRESS)
+            standing = Link.find(path)
+            if standing and standing.info.ifindex:
+                with standing:
+                    standing.update(program)
+                return
+            pin.remove(path)
+            with Link.tcx(program, INJECT_INNER, AttachType.TCX_INGRESS) as link:
+                link.pin(path)
+
+    # ---- open pins ----
+
+    @property
+    def _small(self) -> int:
+        return self._shared("pcn_entries").info.max_entries
+
+    def _shared(self, name: str) -> Map:
+        return self._map(self.paths.shared_map(name))
+
+    def _unit_map(self, uuid: str, unit: str, name: str) -> Map:
+        return self._map(self.paths.units / uuid / unit / name)
+
+    def _program(self, value: Mapping[str, str]) -> Path:
+        return self.paths.units / value["uuid"] / value["unit"] / value["program"]
+
+    def _map(self, path: Path) -> Map:
+        if path not in self._maps:
+            self._maps[path] = Map.open(path)
+        return self._maps[path]
+
+    def _forget(self, folder: Path) -> None:
+        for path in [path for path in self._maps if folder in path.parents]:
+            self._maps.pop(path).close()
+
+
+def _flood_key(domain: int, port: int) -> bytes:
+    return domain.to_bytes(2, "little") + port.to_bytes(2, "little")
+

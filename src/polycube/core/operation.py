@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of the kernel as data.
+
+What the project keeps in the kernel is described as *resources*: a flat mapping from a key (kind and name) to a value, both plain data.
+One pure function, `difference`, turns two such mappings into the operations that lead from one to the other, in an order that loses no
+packet. The same function serves a request (from what stands to what is wanted), a dry run (shown, not carried out), an undo (every
+operation has an inverse) and a restart (from what was found in bpffs to what the store says).
+
+Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then
+their slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which
+must not be used before the netdev's own program stands. Removals come last, in the opposite order, behind a grace period in which
+packets that still follow the old way finish it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+
+class Kind(IntEnum):
+    """Kinds of resources in the order in which they are added."""
+
+    STATE = 5  # (uuid,) -> {}: the folder of the cube's pinned maps
+    UNIT = 10  # (uuid, unit) -> {}: maps and programs of one generation; `unit` is hook and digest
+    CFG = 15  # (uuid, unit) -> {variable: hexadecimal bytes}
+    MAP = 20  # (uuid, map, key) -> value; both bytes in hexadecimal
+    SLOT = 25  # (hook, slot) -> {uuid, unit, program}: an entry of the tail-call array
+    VETH = 30  # (index,) -> {name}: internal veth pair for flooded copies, its inner end at index + 1
+    LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal veth go
+    READY = 33  # (ifindex,) -> {name}: what a netdev needs for native XDP
+    ENTRY = 35  # (ifindex,) -> {port, id}
+    PORT = 40  # (uuid, unit, number) -> a port's next hop; towards a netdev it is written at EDGE
+    ATTACH = 50  # (ifindex, point) -> {uuid, unit, program, mode}
+    DEVICE = 55  # (id,) -> ifindex
+    EDGE = 60
+    FLOOD = 65  # (uuid, unit, domain, in-port) -> [ifindex]
+    DOMAIN = 70  # (uuid, unit, domain) -> [port number]
+    NETDEV = 80  # (ifindex, property) -> value: MAC or address that a cube gives to its netdev
+
+class Key(NamedTuple):
+    """Names a resource."""
+
+    kind: Kind
+    name: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind.name.lower()} {'/'.join(map(str, self.name))}"
+
+
+Resources = Mapping[Key, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step: `old` is what stands (None: nothing), `new` what shall stand (None: nothing)."""
+
+    key: Key
+    old: Any
+    new: Any
+
+    @property
+    def inverse(self) -> Operation:
+        return Operation(self.key, self.new, self.old)
+
+    @property
+    def verb(self) -> str:
+        return "add" if self.old is None else "remove" if self.new is None else "change"
+
+    def as_data(self) -> dict[str, Any]:
+        """For answers to dry runs, logs and errors."""
+        data: dict[str, Any] = {"operation": self.verb, "kind": self.key.kind.name.lower(), "name": list(self.key.name)}
+        if self.old is not None:
+            data["old"] = self.old
+        if self.new is not None:
+            data["new"] = self.new
+        return data
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.key}"
+
+
+def rank(operation: Operation) -> int:
+    """When an addition or change is carried out: the lower the earlier."""
+    kind = operation.key.kind
+    if kind is Kind.PORT and operation.new and operation.new["next"] == "netdev":
+        return Kind.EDGE
+    return kind
+
+
+def difference(old: Resources, new: Resources) -> list[Operation]:
+    """The operations that lead from `old` to `new`, in the order to carry them out: additions and changes first, then removals."""
+    ahead = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
+    ahead.sort(key=lambda operation: (rank(operation), operation.old is not None))
+    behind = [Operation(key, value, None) for key, value in old.items() if key not in new]
+    behind.sort(key=lambda operation: -operation.key.kind)
+    return ahead + behind

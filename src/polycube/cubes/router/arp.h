@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * ARP (RFC 826). Requests for the port's addresses are answered here, so that neighbours keep the router while the control plane is
+ * away; their senders are learnt. Replies go up: packets may be waiting for them.
+ */
+#pragma once
+
+#include "router.h"
+
+#include <linux/if_arp.h>
+
+struct router_arp {
+	struct ethhdr eth;
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
+} __attribute__((packed));
+
+/*
+ * Notes who has an address. Entries that exist follow a new MAC; new ones are made for directly connected addresses only, and not without
+ * limit. A full table is no error: whoever is not in it is asked for when needed.
+ */
+static __always_inline void learn4(__u32 port, __u32 address, const __u8 *mac, int create)
+{
+	struct router_neighbour4_key key = {.port = port};
+	struct router_neighbour *known, entry = {};
+	struct router_route4 *route;
+
+	*(__u32 *)key.address = address;
+	known = bpf_map_lookup_elem(&neighbours4, &key);
+	if (known && (known->permanent || same_mac(known->mac, mac)))
+		return;
+	if (!known) {
+		route = create ? route4_of(address) : 0;
+		if (!route || route->kind != ROUTER_UNICAST || route->port != port || word(route->gateway))
+			return;
+		if (!allowed(port, ROUTER_CONTROL))
+			return;
+	} else {
+		entry.used = known->used;
+	}
+	copy_mac(entry.mac, mac);
+	bpf_map_update_elem(&neighbours4, &key, &entry, BPF_ANY);
+}
+
+static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_interface *in, struct router_arp *arp)
+{
+	__u32 target = word(arp->target);
+
+	copy_mac(arp->eth.h_dest, arp->sender_mac);
+	copy_mac(arp->eth.h_source, in->mac);
+	copy_mac(arp->target_mac, arp->sender_mac);
+	*(__u32 *)arp->target = word(arp->sender);
+	copy_mac(arp->sender_mac, in->mac);
+	*(__u32 *)arp->sender = target;
+	arp->operation = bpf_htons(ARPOP_REPLY);
+	return pcn_forward(pkt, pkt->in_port);
+}
+
+static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in)
+{
+	struct router_arp *arp = pcn_at(ctx, 0, sizeof(*arp));
+	struct router_route4 *route;
+	__u32 sender;
+	int ours;
+
+	if (!arp || arp->hardware != bpf_htons(ARPHRD_ETHER) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
+	    arp->protocol_len != 4 || arp->sender_mac[0] & 1)
+		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	sender = word(arp->sender);
+	if (sender && own4(sender))
+		return pcn_drop(pkt, ADDRESS_CONFLICT);
+	if (arp->operation == bpf_htons(ARPOP_REPLY))
+		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
+	route = route4_of(word(arp->target));
+	ours = route && route->kind == ROUTER_LOCAL && route->port == pkt->in_port;
+	if (sender)
+		learn4(pkt->in_port, sender, arp->sender_mac, ours);
+	if (!ours || arp->operation != bpf_htons(ARPOP_REQUEST))
+		return pcn_drop(pkt, ARP_IGNORED);
+	return arp_answer(pkt, in, arp);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * Packets to the router itself. Echo requests are answered in place, back to the MAC they came from, whichever of the router's addresses
+ * they ask for (RFC 792, RFC 4443 4.2); checksums change by the difference, hence wrong ones stay wrong. The rest is for the control plane.
+ */
+#pragma once
+
+#include "nd.h"
+
+#include <linux/icmp.h>
+#include <linux/ip.h>
+
+static __always_inline void turn_back(struct ethhdr *eth, struct router_interface *in)
+{
+	copy_mac(eth->h_dest, eth->h_source);
+	copy_mac(eth->h_source, in->mac);
+}
+
+/* Subtracts `by` (network byte order) from what a checksum covers. */
+static __always_inline __u16 sum_without(__u16 check, __u16 by)
+{
+	__u32 sum = (__u32)check + by;
+
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+struct router_echo4 {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct icmphdr icmp;
+} __attribute__((packed));
+
+/* In TC a sum over the whole packet, if the NIC gave one, stays right: every change comes with that of a checksum inside. */
+static __always_inline int echo4(struct pcn_packet *pkt, struct router_interface *in, struct router_echo4 *echo)
+{
+	struct iphdr *ip = &echo->ip;
+	__u32 from = ip->saddr;
+	__u16 old = *(__u16 *)&ip->ttl, new;
+
+	ip->saddr = ip->daddr;
+	ip->daddr = from;
+	ip->ttl = ROUTER_HOP_LIMIT;
+	new = *(__u16 *)&ip->ttl;
+	ip->check = sum_without(sum_without(ip->check, old), ~new);
+	echo->icmp.type = ICMP_ECHOREPLY;
+	echo->icmp.checksum = sum_without(echo->icmp.checksum, bpf_htons(ICMP_ECHO << 8));
+	turn_back(&echo->eth, in);
+	return pcn_forward(pkt, pkt->in_port);
+}
+
+static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, int plain, int fragment)
+{
+	struct router_echo4 *echo;
+
+	if (fragment)
+		return pcn_drop(pkt, LOCAL_IGNORED);
+	if (proto == IPPROTO_ICMP && plain) {
+		echo = pcn_at(ctx, 0, sizeof(*echo));
+		if (!echo)
+			return pcn_drop(pkt, PCN_DROP_MALFORMED);
+		if (echo->icmp.type != ICMP_ECHO || echo->icmp.code)
+			return pcn_drop(pkt, LOCAL_IGNORED);
+		return echo4(pkt, in, echo);
+	}
+	return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
+}
+
+struct router_echo6 {
+	struct ethhdr eth;
+	struct ipv6hdr ip;
+	struct icmp6hdr icmp;
+} __attribute__((packed));
+
+/* The hop limit is covered by no checksum of the packet, hence pcn_store. */
+static __always_inline int echo6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct router_echo6 *echo)
+{
+	struct in6_addr from;
+	__u8 hop_limit = ROUTER_HOP_LIMIT;
+
+	memcpy(&from, &echo->ip.saddr, sizeof(from));
+	memcpy(&echo->ip.saddr, &echo->ip.daddr, sizeof(from));
+	memcpy(&echo->ip.daddr, &from, sizeof(from));
+	echo->icmp.icmp6_type = ICMPV6_ECHO_REPLY;
+	echo->icmp.icmp6_cksum = sum_without(echo->icmp.icmp6_cksum, ~bpf_htons(0x0100));
+	turn_back(&echo->eth, in);
+	pcn_store(ctx, __builtin_offsetof(struct router_echo6, ip.hop_limit), &hop_limit, 1);
+	return pcn_forward(pkt, pkt->in_port);
+}
+
+static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
+{
+	struct router_echo6 *echo;
+
+	if (proto != IPPROTO_ICMPV6)
+		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
+	echo = pcn_at(ctx, 0, sizeof(*echo));
+	if (!echo)
+		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	if (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT)
+		return nd_input(ctx, pkt, in, hop_limit);
+	if (echo->icmp.icmp6_type != ICMPV6_ECHO_REQUEST || echo->icmp.icmp6_code)
+		return pcn_drop(pkt, LOCAL_IGNORED);
+	return echo6(ctx, pkt, in, echo);
+}
+
+/* Of multicast packets the router takes Neighbour Discovery only. */
+static __always_inline int multicast6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
+{
+	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? pcn_at(ctx, 0, sizeof(*echo)) : 0;
+
+	if (echo && (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT))
+		return nd_input(ctx, pkt, in, hop_limit);
+	return pcn_drop(pkt, MULTICAST);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* What the router's data plane and control plane share: tables, reasons, limits. Addresses are bytes in network order. */
+#pragma once
+
+#include <polycube/cube.h>
+
+#define ROUTER_PORTS PCN_PORTS
+#define ROUTER_HOP_LIMIT 64
+
+/* A port. Written by the control plane only. */
+struct router_interface {
+	__u8 mac[6];
+	__u8 up; /* 0: there is no such port */
+	__u8 pad;
+	__u32 mtu; /* largest IP packet that fits; 0: no limit is known */
+	__u8 link_local[16];
+};
+
+enum router_kind {
+	ROUTER_UNICAST,
+	ROUTER_LOCAL,     /* an address of the router, on `port` */
+	ROUTER_BROADCAST, /* the broadcast address of a connected network */
+};
+
+struct router_route4_key {
+	__u32 prefixlen;
+	__u8 address[4];
+};
+
+struct router_route4 {
+	__u32 port;
+	__u32 kind;      /* enum router_kind */
+	__u8 gateway[4]; /* zero: directly connected */
+};
+
+struct router_route6_key {
+	__u32 prefixlen;
+	__u8 address[16];
+};
+
+struct router_route6 {
+	__u32 port;
+	__u32 kind;
+	__u32 connected; /* directly connected: `gateway` does not count */
+	__u8 gateway[16];
+};
+
+struct router_neighbour4_key {
+	__u32 port;
+	__u8 address[4];
+};
+
+struct router_neighbour6_key {
+	__u32 port;
+	__u8 address[16];
+};
+
+struct router_neighbour {
+	__u8 mac[6];
+	__u8 permanent; /* configured: never overwritten by what is heard */
+	__u8 pad;
+	__u32 used; /* a coarse clock at the last packet sent there; the control plane looks whether it has changed */
+};
+
+/*
+ * One bit a hash of each own address. A source whose bit is clear is not ours, which spares almost every packet a second route lookup
+ * to find out.
+ */
+#define ROUTER_FILTER_BITS 1024
+struct router_filter {
+	__u64 ipv4[ROUTER_FILTER_BITS / 64];
+	__u64 ipv6[ROUTER_FILTER_BITS / 64];
+};
+
+/* Token bucket of a port and class of frames for the control plane, as a virtual clock (GCRA): `next` is when it would be empty again. */
+struct router_bucket {
+	__u64 next;
+};
+
+/* Why a frame goes to the control plane. */
+enum router_reason {
+	ROUTER_UP_ARP = 1,
+	ROUTER_UP_ND,
+	ROUTER_UP_RESOLVE,  /* metadata: out port */
+	ROUTER_UP_NO_ROUTE,
+	ROUTER_UP_TTL,
+	ROUTER_UP_TOO_BIG,  /* metadata: out port, its MTU */
+	ROUTER_UP_LOCAL,
+};
+
+enum router_class { ROUTER_ERRORS, ROUTER_RESOLVE, ROUTER_CONTROL };
+
+DROPS(OTHER_MAC,           /* to a MAC that is not the port's */
+      GROUP_MAC,           /* unicast packet in a broadcast or multicast frame (RFC 1812 5.3.4) */
+      TAGGED,              /* with a VLAN tag */
+      NOT_IP,              /* neither IPv4 nor IPv6 nor ARP */
+      BAD_CHECKSUM,        /* of the IPv4 header (RFC 1812 5.2.2) */
+      MARTIAN_SOURCE,      /* a source no host may use, or one of the router's own (RFC 1812 5.3.7) */
+      MARTIAN_DESTINATION, /* 0/8, 127/8, 240/4, ::, ::1 */
+      MULTICAST,           /* multicast and limited broadcast are not forwarded */
+      BROADCAST,           /* nor are directed broadcasts (RFC 2644) */
+      LINK_LOCAL,          /* 169.254/16, fe80::/10: not forwarded (RFC 3927 2.7, RFC 4291 2.5.6) */
+      NO_ROUTE,            /* beyond the limit of ICMP errors; so are the next two */
+      TTL_EXCEEDED,
+      TOO_BIG,
+      NEEDS_FRAGMENTATION, /* larger than the out port's MTU, may be fragmented; the router does not */
+      UNRESOLVED,          /* next hop's MAC unknown, and too many such packets a second */
+      LOCAL,               /* to the router, beyond the limit of answers */
+      LOCAL_IGNORED,       /* to the router: nothing to answer (ICMP other than echo requests, fragments) */
+      ARP_IGNORED,         /* ARP or ND that is not for the router */
+      CONTROL_LIMIT,       /* ARP or ND beyond the limit */
+      ADDRESS_CONFLICT);   /* ARP or ND in which somebody else claims an address of the router */
+
+MAP(interfaces, ARRAY, __u32, struct router_interface, ROUTER_PORTS);
+MAP_FLAGS(routes4, LPM_TRIE, struct router_route4_key, struct router_route4, 16384, BPF_F_NO_PREALLOC);
+MAP_FLAGS(routes6, LPM_TRIE, struct router_route6_key, struct router_route6, 16384, BPF_F_NO_PREALLOC);
+MAP(neighbours4, HASH, struct router_neighbour4_key, struct router_neighbour, 4096);
+MAP(neighbours6, HASH, struct router_neighbour6_key, struct router_neighbour, 4096);
+MAP(filters, ARRAY, __u32, struct router_filter, 1);
+MAP(buckets, ARRAY, __u32, struct router_bucket, ROUTER_PORTS * 4);
+
+/* Four bytes at once; the frame's own alignment is that of the NIC, the architectures with BPF take it. */
+static __always_inline __u32 word(const void *at)
+{
+	return *(const __u32 *)at;
+}
+
+static __always_inline int same_mac(const __u8 *a, const __u8 *b)
+{
+	return word(a) == word(b) && *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
+}
+
+static __always_inline void copy_mac(__u8 *to, const __u8 *from)
+{
+	*(__u32 *)to = word(from);
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
+static __always_inline int same_address6(const void *a, const void *b)
+{
+	return word(a) == word(b) && word(a + 4) == word(b + 4) && word(a + 8) == word(b + 8) && word(a + 12) == word(b + 12);
+}
+
+static __always_inline void copy_address6(void *to, const void *from)
+{
+	memcpy(to, from, 16);
+}
+
+static __always_inline int link_local6(const __u8 *address)
+{
+	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+/* A clock that is one load: the kernel's tick counter, in units of 0.25 to 2.6 s. Only its changes are looked at. */
+static __always_inline void mark_used(struct router_neighbour *neighbour)
+{
+	__u32 tick = bpf_jiffies64() >> 8;
+
+	if (neighbour->used != tick)
+		neighbour->used = tick;
+}
+
+static __always_inline struct router_route4 *route4_of(__u32 address)
+{
+	struct router_route4_key key = {.prefixlen = 32};
+
+	*(__u32 *)key.address = address;
+	return bpf_map_lookup_elem(&routes4, &key);
+}
+
+static __always_inline struct router_route6 *route6_of(const void *address)
+{
+	struct router_route6_key key = {.prefixlen = 128};
+
+	copy_address6(key.address, address);
+	return bpf_map_lookup_elem(&routes6, &key);
+}
+
+static __always_inline __u32 filter_bit(__u32 hash)
+{
+	return hash * 0x9e3779b1u >> 22;
+}
+
+/* Whether an IPv4 address is one of the router's. */
+static __always_inline int own4(__u32 address)
+{
+	__u32 zero = 0, bit = filter_bit(address);
+	struct router_filter *filter = bpf_map_lookup_elem(&filters, &zero);
+	struct router_route4 *route;
+
+	if (!filter || !(filter->ipv4[bit / 64] >> bit % 64 & 1))
+		return 0;
+	route = route4_of(address);
+	return route && route->kind == ROUTER_LOCAL;
+}
+
+/* The same of an IPv6 address; link-local ones are each port's own affair. */
+static __always_inline int own6(const void *address)
+{
+	__u32 zero = 0, bit = filter_bit(word(address) ^ word(address + 4) ^ word(address + 8) ^ word(address + 12));
+	struct router_filter *filter = bpf_map_lookup_elem(&filters, &zero);
+	struct router_route6 *route;
+
+	if (!filter || !(filter->ipv6[bit / 64] >> bit % 64 & 1))
+		return 0;
+	route = route6_of(address);
+	return route && route->kind == ROUTER_LOCAL;
+}
+
+/* Whether a port may hand one more frame of a class to the control plane: 200 errors, 1000 others a second; bursts of 100 and 500. */
+static __always_inline int allowed(__u32 port, enum router_class class)
+{
+	__u64 interval = class == ROUTER_ERRORS ? 5000000 : 1000000, now = bpf_ktime_get_ns(), next;
+	__u32 key = port * 4 + class;
+	struct router_bucket *bucket = bpf_map_lookup_elem(&buckets, &key);
+
+	if (!bucket)
+		return 0;
+	next = bucket->next > now ? bucket->next : now;
+	if (next > now + 500000000)
+		return 0;
+	bucket->next = next + interval;
+	return 1;
+}
+
+/* To the control plane, or dropped for `drop` when there are too many. */
+static __always_inline int hand_up(struct pcn_packet *pkt, enum router_class class, __u16 reason, __u16 drop, __u32 port, __u32 mtu)
+{
+	if (!allowed(pkt->in_port, class))
+		return pcn_drop(pkt, drop);
+	return pcn_slowpath(pkt, reason, port, mtu, 0);
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * A learning bridge. Stations are learned from source addresses, never from group addresses; an entry is written only when the station
+ * moved or a second has passed, so that the fast path mostly reads. Ageing is a comparison at look-up: an aged entry is as good as none,
+ * whether or not anybody has removed it yet. A table that is full floods. Frames to 01:80:c2:00:00:00 to :0f never pass a bridge
+ * (IEEE 802.1D, 7.12.6), as in Linux with its default group_fwd_mask; there is no spanning tree here that would take them.
+ */
+#include <polycube/cube.h>
+
+DROPS(SAME_PORT, LINK_LOCAL);
+
+enum simplebridge_flag { SIMPLEBRIDGE_STATIC = 1 };
+
+struct simplebridge_mac {
+	__u8 address[ETH_ALEN];
+};
+
+struct simplebridge_station {
+	__u32 seen; /* second it was last heard, pcn_now() */
+	__u16 port;
+	__u16 flags; /* enum simplebridge_flag; a static entry neither ages nor moves */
+};
+
+MAP(fdb, HASH, struct simplebridge_mac, struct simplebridge_station, 65536);
+MAP(learn_failures, PERCPU_ARRAY, __u32, __u64, 1); /* stations that found the table full */
+
+CFG(__u32, aging_time);
+
+static __always_inline void simplebridge_learn(struct pcn_packet *pkt, const struct simplebridge_mac *source, __u32 now)
+{
+	struct simplebridge_station *known = bpf_map_lookup_elem(&fdb, source);
+	struct simplebridge_station station = {.seen = now, .port = pkt->in_port};
+	__u32 zero = 0;
+	__u64 *failures;
+
+	if (known) {
+		if (known->flags & SIMPLEBRIDGE_STATIC)
+			return;
+		if (known->port != station.port)
+			known->port = station.port;
+		if (known->seen != now)
+			known->seen = now;
+		return;
+	}
+	if (bpf_map_update_elem(&fdb, source, &station, BPF_NOEXIST) != -7 /* E2BIG */)
+		return;
+	failures = bpf_map_lookup_elem(&learn_failures, &zero);
+	if (failures)
+		(*failures)++;
+}
+
+HANDLER(ingress)
+{
+	struct ethhdr *eth = pcn_at(ctx, 0, sizeof(*eth));
+	struct simplebridge_station *station;
+	struct simplebridge_mac mac;
+	__u32 now = pcn_now();
+
+	if (!eth)
+		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	if (!(eth->h_source[0] & 1)) {
+		memcpy(&mac, eth->h_source, sizeof(mac));
+		simplebridge_learn(pkt, &mac, now);
+	}
+	if (eth->h_dest[0] & 1) {
+		static const __u8 reserved[] = {0x01, 0x80, 0xc2, 0x00, 0x00};
+
+		if (!memcmp(eth->h_dest, reserved, sizeof(reserved)) && (eth->h_dest[5] & 0xf0) == 0)
+			return pcn_drop(pkt, LINK_LOCAL);
+		return pcn_flood(pkt, 0);
+	}
+	memcpy(&mac, eth->h_dest, sizeof(mac));
+	station = bpf_map_lookup_elem(&fdb, &mac);
+	if (!station || (!(station->flags & SIMPLEBRIDGE_STATIC) && now - station->seen > aging_time))
+		return pcn_flood(pkt, 0);
+	if (station->port == pkt->in_port)
+		return pcn_drop(pkt, SAME_PORT);
+	return pcn_forward(pkt, station->port);
+}

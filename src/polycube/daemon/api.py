@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The REST interface below `/polycube/v1/`: one Starlette application over a `Controller`.
+
+Mechanism: there is one route. The first segment of the path is a fixed word (handled here), the name of a service
+(handled by `tree`), or the name of a cube (redirected to its service). Paths are split before they are decoded, so a
+key may hold a slash (`10.0.0.0%2F24`).
+
+Invariants: the application knows no service but through its model. Every change is one call of the controller, told
+apart from its dry run by a flag only. Unexpected exceptions are logged and answered with one sentence.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Literal, TypeAlias
+from urllib.parse import quote, unquote
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from polycube.daemon.controller import (
+    FIXED_WORDS,
+    Change,
+    Controller,
+    CreateCube,
+    EditCube,
+    NoSuchCube,
+    NoSuchService,
+    Placement,
+    Result,
+    Service,
+)
+from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
+from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
+from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest
+
+METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+POSITIONS: dict[str, Literal["auto", "first", "last"]] = {"auto": "auto", "first": "first", "last": "last"}
+Words: TypeAlias = tuple[Any, list[str]]
+
+
+def build_app(controller: Controller) -> Starlette:
+    """The application; sockets, TLS and authorisation are the caller's."""
+    api = Api(controller)
+    return Starlette(routes=[Route("/{path:path}", guarded(api.handle), methods=[*ALL, "HEAD"])])
+
+
+class Conflicting(PolycubeError):
+    """Two parameters that exclude each other."""
+
+    status: ClassVar[int] = 400
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second} cannot be used together")
+
+
+class Api:
+    """Requests to answers."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.tree = Tree(controller)
+        self.words: dict[str, Callable[[Request, Path], Awaitable[Response]]] = {word: getattr(self, f"_{word}") for word in FIXED_WORDS}
+
+    async def handle(self, request: Request) -> Response:
+        """Answer any request."""
+        path = _segments(request)
+        if path is None:
+            raise NotFound("Cannot find a matching route.")
+        if not path:
+            return self._root(request)
+        first, *rest = path
+        if first in self.words:
+            return await self.words[first](request, tuple(rest))
+        service = self.controller.services().get(first)
+        if service is not None:
+            return await self.tree.handle(request, service, tuple(rest))
+        return self._redirect(request, first)
+
+    def _redirect(self, request: Request, name: str) -> Response:
+        """A path that begins with a cube leads to the same path below its service."""
+        cubes = self.controller.cubes()
+        if name not in cubes:
+            raise NoSuchCube(name, [*cubes, *self.controller.services()])
+        raw = _raw_path(request).removeprefix(BASE)
+        query = request.url.query
+        location = f"{BASE}{quote(cubes[name].service)}/{raw}{'?' if query else ''}{query}"
+        return Response(status_code=308, headers={"Location": location})
+
+    def _root(self, request: Request) -> Response:
+        allow(request, ("GET", "OPTIONS"), BASE)
+        services, cubes = self.controller.services(), self.controller.cubes()
+        names = [*FIXED_WORDS, *services, *cubes]
+        if request.method != "OPTIONS":
+            return answer(links(request, "", names))
+
+        def build(command: Command) -> Words:
+            if command is not Command.NONE:
+                raise problem(Tag.INVALID_VALUE, ("?help",), f"cannot be {command} here: expected NONE")
+            lines = {name: {**_service(one), "simpletype": "service", "type": "leaf"} for name, one in services.items()}
+            return {"params": lines}, names
+
+        return options(request, build)
+
+    async def _services(self, request: Request, path: Path) -> Response:
+        services = self.controller.services()
+        if len(path) > 1:
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "OPTIONS"), "/".join(("services", *path)))
+        if request.method == "OPTIONS":
+            return options(request, lambda command: _named("name", "service", "Name of the service", list(services)))
+        if not path:
+            return answer([_service(one) for one in services.values()])
+        service = services.get(path[0])
+        if service is None:
+            raise NoSuchService(path[0], list(services))
+        return answer([{**_service(service), "model": describe(service.config)}])
+
+    async def _cubes(self, request: Request, path: Path) -> Response:
+        cubes = self.controller.cubes()
+        if len(path) > 1:
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "OPTIONS") if path else ("GET", "POST", "OPTIONS"), "/".join(("cubes", *path)))
+        if request.method == "OPTIONS":
+            return options(request, lambda command: _named("name", "cube", "Name of the cube", list(cubes)))
+        if request.method == "POST":
+            return await self._create_all(request)
+        if path:
+            if path[0] not in cubes:
+                raise NotFound(f"Cube {path[0]} does not exist{suggest(path[0], cubes)}", 400)
+            return answer(summary(cubes[path[0]]))
+        grouped: dict[str, list[Any]] = {}
+        for view in cubes.values():
+            grouped.setdefault(view.service, []).append(summary(view))
+        return answer(grouped)
+
+    async def _create_all(self, request: Request) -> Response:
+        """Create cubes from an array of whole configurations; links are made when all of them exist."""
+        bodies = await body_of(request)
+        if not isinstance(bodies, list):
+            raise problem(Tag.INVALID_VALUE, ("cubes",), "cannot be created from this: expected an array of cubes")
+        creates: list[CreateCube] = []
+        peers: list[Change] = []
+        for index, body in enumerate(bodies):
+            create, edits = _split(body, index)
+            creates.append(create)
+            if edits:
+                peers.append(EditCube(create.name, tuple(edits)))
+        services = self.controller.services()
+        # transparent cubes first: a port may name them as its tcubes
+        creates.sort(key=lambda one: one.service not in services or services[one.service].kind != "transparent")
+        return await self._done(request, self.controller.change, [*creates, *peers], status=201)
+
+    async def _netdevs(self, request: Request, path: Path) -> Response:
+        if len(path) > 1:
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "OPTIONS"), "/".join(("netdevs", *path)))
+        netdevs = {netdev["name"]: dict(netdev) for netdev in self.controller.netdevs()}
+        if request.method == "OPTIONS":
+            return options(request, lambda command: _named("name", "netdev", "Name of the netdev", list(netdevs)))
+        if not path:
+            return answer(list(netdevs.values()))
+        if path[0] not in netdevs:
+            raise NotFound(f"Netdev {path[0]} does not exist{suggest(path[0], netdevs)}", 400)
+        return answer(netdevs[path[0]])
+
+    async def _version(self, request: Request, path: Path) -> Response:
+        _bare(request, path, "version", "GET")
+        return answer({"polycubed": {"version": self.controller.version()}})
+
+    async def _metrics(self, request: Request, path: Path) -> Response:
+        _bare(request, path, "metrics", "GET")
+        return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
+
+    async def _topology(self, request: Request, path: Path) -> Response:
+        if len(path) > 1:
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "OPTIONS"), "topology")
+        if request.method == "OPTIONS":
+            names = [str(netdev["name"]) for netdev in self.controller.netdevs()]
+            return options(request, lambda command: _named("name", "netdev", "Name of the netdev", names))
+        if path:
+            return answer(dict(self.controller.topology_of(path[0])))
+        return answer([summary(view) for view in self.controller.cubes().values()])
+
+    async def _connect(self, request: Request, path: Path) -> Response:
+        return await self._link(request, path, "connect", self.controller.connect)
+
+    async def _disconnect(self, request: Request, path: Path) -> Response:
+        return await self._link(request, path, "disconnect", self.controller.disconnect)
+
+    async def _link(self, request: Request, path: Path, word: str, act: Callable[..., Awaitable[Result]]) -> Response:
+        _bare(request, path, word, "POST", "OPTIONS")
+        if request.method == "OPTIONS":
+            ports = self._ports()
+            params = {end: _line(end, "Port of a cube (cube:port), or netdev") for end in ("peer1", "peer2")}
+            return options(request, lambda command: ({"params": params}, ports))
+        given = await _fields(request, word, ("peer1", "peer2"))
+        return await self._done(request, act, given["peer1"], given["peer2"])
+
+    async def _attach(self, request: Request, path: Path) -> Response:
+        _bare(request, path, "attach", "POST", "OPTIONS")
+        if request.method == "OPTIONS":
+            return self._attach_help(request)
+        given = await _fields(request, "attach", ("cube", "port"), ("position", "before", "after"))
+        chosen = [name for name in ("position", "after", "before") if name in given]
+        if len(chosen) > 1:
+            raise Conflicting(chosen[0], chosen[1])
+        placement = Placement()
+        if chosen and chosen[0] != "position":
+            placement = Placement("after" if chosen[0] == "after" else "before", given[chosen[0]])
+        elif chosen:
+            if given["position"].lower() not in POSITIONS:
+                message = f"cannot be {given['position']!r}: expected auto, first or last"
+                raise problem(Tag.INVALID_VALUE, ("attach", "position"), message)
+            placement = Placement(POSITIONS[given["position"].lower()])
+        return await self._done(request, self.controller.attach, given["cube"], given["port"], placement)
+
+    async def _detach(self, request: Request, path: Path) -> Response:
+        _bare(request, path, "detach", "POST", "OPTIONS")
+        if request.method == "OPTIONS":
+            return self._attach_help(request)
+        given = await _fields(request, "detach", ("cube", "port"))
+        return await self._done(request, self.controller.detach, given["cube"], given["port"])
+
+    def _attach_help(self, request: Request) -> Response:
+        services = self.controller.services()
+        cubes = [v.name for v in self.controller.cubes().values() if services[v.service].kind == "transparent"]
+        netdevs = [str(netdev["name"]) for netdev in self.controller.netdevs()]
+        params = {"cube": _line("cube", "Transparent cube"), "port": _line("port", "Port (cube:port) or netdev")}
+        return options(request, lambda command: ({"params": params}, [*cubes, *self._ports(), *netdevs]))
+
+    async def _done(self, request: Request, act: Callable[..., Awaitable[Result]], *arguments: Any, status: int = 200) -> Response:
+        dry_run = flag(request, "dry-run")
+        result = await act(*arguments, dry_run=dry_run)
+        return operations(result) if dry_run else Response(status_code=status)
+
+    def _ports(self) -> list[str]:
+        cubes = self.controller.cubes().values()
+        return [f"{view.name}:{port}" for view in cubes for port in getattr(view.config, "ports", ())]
+
+
+def _raw_path(request: Request) -> str:
+    raw = request.scope.get("raw_path")
+    return raw.decode("latin-1") if isinstance(raw, bytes) else quote(request.scope["path"])
+
+
+def _segments(request: Request) -> Path | None:
+    """The decoded segments below the base; None outside it."""
+    raw = _raw_path(request)
+    if not f"{raw}/".startswith(BASE):
+        return None
+    inner = raw.removeprefix(BASE).removesuffix("/") if raw.startswith(BASE) else ""
+    return tuple(unquote(segment) for segment in inner.split("/")) if inner else ()
+
+
+def _bare(request: Request, path: Path, word: str, *methods: str) -> None:
+    if path:
+        raise NotFound("Cannot find a matching route.")
+    allow(request, methods, word)
+
+
+def _service(service: Service) -> dict[str, str]:
+    return {
+        "name": service.name,
+        "servicecontroller": service.module,
+        "description": service.description,
+        "version": service.version,
+        "pyang_repo_id": "",
+        "swagger_codegen_repo_id": "",
+    }
+
+
+def _line(name: str, description: str, kind: str = "leaf") -> dict[str, str]:
+    return {"name": name, "type": kind, "simpletype": "string", "description": description}
+
+
+def _named(name: str, element: str, description: str, names: list[str]) -> Words:
+    """Help and completion of a fixed list that can only be shown."""
+    params = {name: _line(name, description, "key")}
+    return {"params": params, "elements": [{element: one} for one in names], "commands": ["show"]}, ["show", *names]
+
+
+async def _fields(request: Request, word: str, mandatory: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:
+    """The text members of a flat body; None counts as absent."""
+    body = await body_of(request)
+    if not isinstance(body, dict):
+        raise problem(Tag.INVALID_VALUE, (word,), "needs an object")
+    for name, value in body.items():
+        if name not in (*mandatory, *optional):
+            raise problem(Tag.BAD_ATTRIBUTE, (word,), f"has no {name}{suggest(name, (*mandatory, *optional))}")
+        if value is not None and not isinstance(value, str):
+            raise problem(Tag.INVALID_VALUE, (word, name), f"cannot be {value!r}: expected text")
+    for name in mandatory:
+        if not body.get(name):
+            raise problem(Tag.MISSING_ATTRIBUTE, (word, name), "is missing")
+    return {name: value for name, value in body.items() if value}
+
+
+def _split(body: Any, index: int) -> tuple[CreateCube, list[Edit]]:
+    """A cube without the peers of its ports, and the edits that set them."""
+    if not isinstance(body, dict):
+        raise problem(Tag.INVALID_VALUE, ("cubes", f"[{index}]"), "is not a cube: expected an object")
+    for member in ("name", "service-name"):
+        if not isinstance(body.get(member), str):
+            raise problem(Tag.MISSING_ATTRIBUTE, ("cubes", f"[{index}]", member), "is missing, or is not text")
+    body = copy.deepcopy(body)
+    edits: list[Edit] = []
+    ports = body.get("ports")
+    for port in ports if isinstance(ports, list) else ():
+        if isinstance(port, dict) and isinstance(port.get("name"), str) and port.get("peer"):
+            edits.append(Edit(Op.MERGE, ("ports", port["name"], "peer"), port.pop("peer")))
+    return CreateCube(body["service-name"], body["name"], body), edits

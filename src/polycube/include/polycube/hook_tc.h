@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* The TC flavour of what differs between hooks. Included by cube.h only. */
+#pragma once
+
+#define pcn_ctx __sk_buff
+
+/*
+ * The first `size` bytes at `offset`, or NULL when the frame is shorter. Headers outside the linear part are pulled in, which moves the
+ * data: earlier pointers are void. Valid until the next call that pushes, pulls or resizes.
+ */
+static __always_inline void *pcn_at(struct pcn_ctx *ctx, __u32 offset, __u32 size)
+{
+	void *data;
+
+	if (offset > 0x1ff)
+		return 0;
+	data = (void *)(long)ctx->data + offset;
+	if (data + size > (void *)(long)ctx->data_end) {
+		if (bpf_skb_pull_data(ctx, offset + size))
+			return 0;
+		data = (void *)(long)ctx->data + offset;
+		if (data + size > (void *)(long)ctx->data_end)
+			return 0;
+	}
+	return data;
+}
+
+static __always_inline __u32 pcn_len(struct pcn_ctx *ctx)
+{
+	return ctx->len;
+}
+
+static __always_inline __u32 pcn_ifindex(struct pcn_ctx *ctx)
+{
+	return ctx->ifindex;
+}
+
+/* The tag that the kernel keeps beside the bytes: 1 if there is one. `proto` in network byte order. */
+static __always_inline int pcn_hw_vlan(struct pcn_ctx *ctx, __u16 *tci, __u16 *proto)
+{
+	if (!ctx->vlan_present)
+		return 0;
+	*tci = ctx->vlan_tci;
+	*proto = ctx->vlan_proto;
+	return 1;
+}
+
+/* Overwrites `size` bytes of the frame (constant size), keeping a checksum the NIC computed right. Returns 0, or -1 if it is shorter. */
+static __always_inline int pcn_store(struct pcn_ctx *ctx, __u32 offset, const void *from, __u32 size)
+{
+	return bpf_skb_store_bytes(ctx, offset, from, size, BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+}
+
+/* Room for `size` more bytes in front (negative is refused by the kernel here). The caller moves the headers. Returns 0 or -1. */
+static __always_inline int pcn_adjust_head(struct pcn_ctx *ctx, int size)
+{
+	return bpf_skb_change_head(ctx, size, 0) ? -1 : 0;
+}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A synchronous rtnetlink socket for short work in a thread of another namespace.
+
+pyroute2's synchronous client starts an event loop of its own and refuses to run beside asyncio, and the asynchronous
+one belongs to one loop and one namespace. What runs inside `netns.run_in` needs a few requests and no loop: this
+socket sends one request and reads its answer; pyroute2's message classes decode it.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from polycube.net.addr import Interface
+from polycube.net.netdev import Netdev, address_of, netdev_of
+
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_NEWLINK, RTM_GETLINK, RTM_GETADDR, RTM_GETNSID = 16, 18, 22, 90
+NETNSA_NSID, NETNSA_FD = 1, 3
+
+_HEADER = struct.Struct("=IHHII")
+_BUFFER = 1 << 18
+
+
+class Rtnl:
+    """One netlink socket in the namespace of the calling thread; `with` closes it."""
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.settimeout(10)
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def request(self, kind: int, payload: bytes, flags: int = NLM_F_ACK) -> list[tuple[int, bytes]]:
+        """Send one request and return its answers as (message type, whole message); OSError if it was refused."""
+        self._sequence += 1
+        header = _HEADER.pack(_HEADER.size + len(payload), kind, NLM_F_REQUEST | flags, self._sequence, 0)
+        self._socket.send(header + payload)
+        answers: list[tuple[int, bytes]] = []
+        while True:
+            for answer, sequence, message in split(self._socket.recv(_BUFFER)):
+                if sequence != self._sequence:
+                    continue
+                if answer in (NLMSG_ERROR, NLMSG_DONE):
+                    code = struct.unpack_from("=i", message, _HEADER.size)[0] if len(message) >= 20 else 0
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return answers
+                answers.append((answer, message))
+
+    def links(self) -> list[Netdev]:
+        """All netdevs of the namespace, with their addresses."""
+        addresses: dict[int, list[Interface]] = {}
+        for message in self._dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
+            addresses.setdefault(message["index"], []).append(address_of(message))
+        payload = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+        return [netdev_of(m, addresses.get(m["index"], ())) for m in self._dump(RTM_GETLINK, payload)]
+
+    def link(self, ifindex: int) -> Netdev | None:
+        """One netdev, without its addresses; None if there is none of that number."""
+        try:
+            answers = self.request(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, ifindex, 0, 0))
+        except OSError:
+            return None
+        return next((netdev_of(m) for _, data in answers for m in decode(data)), None)
+
+    def netnsid(self, fd: int) -> int | None:
+        """The number by which the calling thread's namespace knows the one `fd` is open on; None if by none."""
+        answers = self.request(RTM_GETNSID, struct.pack("=B3xHHI", 0, 8, NETNSA_FD, fd))
+        for _, message in answers:
+            length, attribute, value = struct.unpack_from("=HHi", message, _HEADER.size + 4)
+            if attribute == NETNSA_NSID and length == 8 and value >= 0:
+                return int(value)
+        return None
+
+    def _dump(self, kind: int, payload: bytes) -> Iterator[Any]:
+        for _, data in self.request(kind, payload, NLM_F_DUMP):
+            yield from decode(data)
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Cut a datagram into messages: (type, sequence number, message with its header)."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, sequence, data[offset : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _decoder() -> Callable[[bytes], Iterator[Any]]:
+    marshal = MarshalRtnl()
+    return lambda data: marshal.parse(data)
+
+
+decode: Callable[[bytes], Iterator[Any]] = _decoder()

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What units under test stand on: the maps all cubes share, a probe at the end of each port, and devices for flooded copies.
+
+One stage a hook and process; loading a cube onto it takes milliseconds. Nothing of it is simulated: units are emitted, linked by next
+hops and tail calls, and flooded, as in the daemon. The difference is that every port that leads out of the chain leads to the probe, as
+if it were one more cube, and that frames come from BPF_PROG_TEST_RUN.
+
+- TC: the unit runs once, behind a prologue that moves the outer VLAN tag to where real frames have it. Flooded copies are clones that
+  pass the injection device, a veth of this process's own namespace.
+- XDP: the unit runs in live-frames mode, so that a broadcast is carried out; copies pass an internal veth each, as in the daemon. What
+  it passes to the stack is seen on TC ingress of the device it seems to come from.
+
+The process must have been isolated (isolation.py) before a stage is made: it makes netdevs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from polycube.bpf import AttachType, Link, Map, Object, Program, RingBuffer, features, sk_buff, tcfilter, u32, xdp_md
+from polycube.compiler import build
+from polycube.compiler.cache import ObjectCache
+from polycube.compiler.function import COMPILER, Function, Helper, Hook, UnitSpec, injector
+from polycube.compiler.process import Compiler
+from polycube.net.links import Links
+
+T = TypeVar("T")
+FOLDER = Path(__file__).resolve().parent
+PROBE_SLOT = 1  # cube 0 is never given away, so its slots are free
+PASSED = 0xFFFF
+META_OUT = 1
+FLAG_VLAN = 0x8000
+RECORD = struct.Struct("<IIHHIHHI")
+INJECT = struct.Struct("<HHIII")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the probe wrote down: a frame and the port of the cube under test that it left by (`endpoint`, a port id)."""
+
+    endpoint: int
+    flags: int
+    mark: int
+    frame: bytes  # tags included
+
+
+def with_tag(frame: bytes, tci: int, proto: int) -> bytes:
+    """The frame with a tag from the metadata put where it is on the wire; `proto` as the kernel has it, in network byte order."""
+    return frame[:12] + struct.pack("<H", proto) + struct.pack(">H", tci) + frame[12:]
+
+
+def decode(data: bytes) -> Record:
+    """A record of the ring buffer."""
+    _, caplen, endpoint, flags, _, tci, proto, mark = RECORD.unpack_from(data)
+    frame = data[RECORD.size : RECORD.size + caplen]
+    if flags & FLAG_VLAN:
+        frame = with_tag(frame, tci, proto)
+    return Record(endpoint, flags, mark, frame)
+
+
+def in_thread(work: Callable[[], Awaitable[T]]) -> T:
+    """Runs a coroutine in a loop of its own, whether or not this thread has one. The thread is in the same namespaces."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        async def main() -> None:
+            result.append(await work())
+
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def veth(name: str) -> tuple[int, int]:
+    """A quiet veth pair, up on both ends, without IPv6 and its chatter; its ifindexes."""
+
+    async def work() -> tuple[int, int]:
+        async with Links() as links:
+            near = await links.create_veth(name, f"{name}p")
+            far = await links.get(f"{name}p")
+            for end in (name, f"{name}p"):
+                await links.disable_ipv6(end)
+                await links.set_up(end)
+            return near.ifindex, far.ifindex
+
+    return in_thread(work)
+
+
+@cache
+def compiler() -> Compiler:
+    """The compiler of all tests of this process, with a cache in the user's own folder."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Compiler(ObjectCache(folder / "polycube"))
+
+
+@cache
+def emit(spec: UnitSpec | Helper) -> bytes:
+    """The object; from source, if there are a source newer than its bitcode and a compiler."""
+    folder = spec.members[0].function.folder if isinstance(spec, UnitSpec) else spec.folder
+    fresh_bitcode(COMPILER)
+    fresh_bitcode(folder)
+    return compiler().emit_spec_sync(spec)
+
+
+@cache
+def fresh_bitcode(folder: Path) -> None:
+    """Compiles what is stale in a folder, once a process."""
+    if build.available():
+        build.build([folder])
+
+
+class Numbers:
+    """Hands out the smallest free number."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self._free = list(range(end - 1, first - 1, -1))
+
+    def take(self) -> int:
+        """A number nobody has."""
+        return self._free.pop()
+
+    def give(self, number: int) -> None:
+        """Back again."""
+        self._free.append(number)
+
+
+class Stage:
+    """The shared part of all cubes under test on one hook."""
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.maps: dict[str, Map] = {}
+        self.cubes = Numbers(1, 2048)
+        self.ids = Numbers(1, 16384)
+        self.records: list[Record] = []
+        self._links: list[Link] = []
+        self._leads: list[tuple[int, int]] = []
+        self._used = 0
+        helper = self.load(emit(Helper("probe", FOLDER, hook)), "probe")
+        inject = self.load(emit(injector(hook)), "inject")
+        with helper.program("probe") as probe:
+            self.maps["pcn_progs"].set(u32(PROBE_SLOT), u32(probe.fd))
+        self.lead = inject.program("pcn_lead")
+        self.near, self.far = veth(f"pcn{hook}")
+        if hook == Hook.TC:
+            self.prologue = helper.program("prologue")
+            self.start = helper.map("probe_start")
+            self._ingress(self.lead, self.near)
+        else:
+            self.inject = inject.program("pcn_inject")
+            observer = self.load(emit(Helper("probe", FOLDER, Hook.TC)), "observer")
+            with observer.program("passed") as passed:
+                self._ingress(passed, self.near)
+        self._ring = RingBuffer(self.maps["probe_records"], lambda data: self.records.append(decode(data)))
+
+    def load(self, data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> Object:
+        """Loads an object that shares the framework's maps (and the probe's) with those before it."""
+        opened = Object.open(data, name)
+        for spec in opened.maps.values():
+            if spec.name in self.maps:
+                spec.reuse(self.maps[spec.name])
+            elif sizes and spec.name in sizes:
+                spec.max_entries = sizes[spec.name]
+        opened.load()
+        for spec in opened.maps.values():
+            if spec.name.startswith("pcn_") or spec.name == "probe_records":
+                self.maps.setdefault(spec.name, opened.map(spec.name))
+        return opened
+
+    def flood_device(self, index: int) -> tuple[int, int]:
+        """The index-th internal veth: frames redirected to the first end come in by the second, whose program leads them on."""
+        while len(self._leads) <= index:
+            outer, inner = veth(f"pcnl{len(self._leads)}")
+            self._links.append(Link.xdp(self.lead, inner))
+            self._leads.append((outer, inner))
+        return self._leads[index]
+
+    def take_device(self) -> tuple[int, int]:
+        """An internal veth nobody uses, until `free_devices`."""
+        self._used += 1
+        return self.flood_device(self._used - 1)
+
+    def free_devices(self) -> None:
+        """All internal veths are free again."""
+        self._used = 0
+
+    def run(self, program: Program, frame: bytes, *, cb: Sequence[int] = (0,) * 5, mark: int = 0) -> int | None:
+        """Runs a program once on a frame that seems to come from the stage's device. TC gives the program's return value."""
+        with one_cpu():
+            if self.hook == Hook.XDP:
+                program.test_run(frame, context=xdp_md(len(frame), ingress_ifindex=self.near), live=True, batch_size=1)
+                return None
+            self.start.set(u32(0), u32(program.fd))
+            context = sk_buff(ifindex=self.near, cb=tuple(cb), mark=mark)
+            self.left = self.prologue.test_run(frame, context=context)
+            return self.left.retval
+
+    def consume(self) -> int:
+        """Takes what the probe has written down so far."""
+        return self._ring.consume()
+
+    def _ingress(self, program: Program, ifindex: int) -> None:
+        if features().tcx:
+            self._links.append(Link.tcx(program, ifindex, AttachType.TCX_INGRESS))
+        else:
+            tcfilter.attach(program, ifindex, AttachType.TCX_INGRESS)
+
+
+class one_cpu:  # noqa: N801 - reads as a statement
+    """Keeps this thread on one CPU, so that what a run queues is handled there before the run returns."""
+
+    def __enter__(self) -> None:
+        self._before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(self._before)})
+
+    def __exit__(self, *_: object) -> None:
+        os.sched_setaffinity(0, self._before)
+
+
+@cache
+def stage(hook: Hook) -> Stage:
+    """The stage of this process."""
+    return Stage(hook)
+
+
+__all__ = ["PASSED", "PROBE_SLOT", "Function", "Record", "Stage", "compiler", "emit", "stage", "with_tag"]
