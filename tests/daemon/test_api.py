@@ -2,6 +2,7 @@
 """The REST interface against a controller in memory; what the kernel makes of it is tested elsewhere."""
 
 import uuid
+from typing import ClassVar
 
 import pytest
 from starlette.testclient import TestClient
@@ -52,7 +53,7 @@ class Fdb(Node):
 
     aging_time: Uint32 = leaf("Seconds after which an entry expires", default=300)
     entry: Keyed[FdbEntry] = listing("Stations")
-    flush = Action("Removes the learned entries", output=Flushed)
+    flush: ClassVar = Action("Removes the learned entries", output=Flushed)
 
 
 class BridgeConfig(StandardCube):
@@ -113,7 +114,7 @@ class FilterConfig(TransparentCube):
 
     action: Verdict = leaf("What happens to packets", default=Verdict.PASS)
     stats: Stats = container("Counters", read_only=True)
-    append = Action("Appends a rule", input=RuleFields, output=Appended)
+    append: ClassVar = Action("Appends a rule", input=RuleFields, output=Appended)
 
 
 SERVICES = {
@@ -455,8 +456,8 @@ def test_a_path_that_begins_with_a_cube_is_redirected_to_its_service(client, br0
     assert location == "/polycube/v1/router/r1/route/10.0.0.0%2F8/::1/"
     follow = client.get(f"{V1}br0/ports/p1/peer/", follow_redirects=True)
     assert follow.json() == "veth1"
-    missing = client.get(f"{V1}br1/")
-    assert (missing.status_code, missing.text) == (404, "No cube found named br1; did you mean br0?")
+    missing = client.get(f"{V1}br00/")
+    assert (missing.status_code, missing.text) == (404, "No cube found named br00; did you mean br0?")
 
 
 def test_a_cube_is_found_only_below_its_own_service(client, br0):

@@ -2,7 +2,7 @@
 """Changes of the kernel as data.
 
 What the project keeps in the kernel is described as *resources*: a flat mapping from a key (kind and name) to a value, both plain data.
-One pure function, `difference`, turns two such mappings into the operations that lead from one to the other, in an order that loses no
+One pure function, `plan`, turns two such mappings into the operations that lead from one to the other, in an order that loses no
 packet. The same function serves a request (from what stands to what is wanted), a dry run (shown, not carried out), an undo (every
 operation has an inverse) and a restart (from what was found in bpffs to what the store says).
 
@@ -14,7 +14,7 @@ packets that still follow the old way finish it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -90,10 +90,29 @@ def rank(operation: Operation) -> int:
     return kind
 
 
-def difference(old: Resources, new: Resources) -> list[Operation]:
-    """The operations that lead from `old` to `new`, in the order to carry them out: additions and changes first, then removals."""
+@dataclass(frozen=True)
+class Plan:
+    """Operations in the order to carry them out.
+
+    `ahead`: additions, changes and all writes to cubes' maps. `behind`: removals, after a grace period. `last`: removal of programs and
+    maps, which can't be undone and therefore waits until the change is stored.
+    """
+
+    ahead: tuple[Operation, ...] = ()
+    behind: tuple[Operation, ...] = ()
+    last: tuple[Operation, ...] = ()
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter((*self.ahead, *self.behind, *self.last))
+
+
+def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Plan:
+    """What leads from `old` to `new`; `writes` are operations on cubes' maps, which keep their order."""
     ahead = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
-    ahead.sort(key=lambda operation: (rank(operation), operation.old is not None))
-    behind = [Operation(key, value, None) for key, value in old.items() if key not in new]
-    behind.sort(key=lambda operation: -operation.key.kind)
-    return ahead + behind
+    ahead += writes
+    ahead.sort(key=lambda operation: (rank(operation), operation.old is not None and operation.key.kind is not Kind.MAP))
+    gone = [Operation(key, value, None) for key, value in old.items() if key not in new]
+    gone.sort(key=lambda operation: -operation.key.kind)
+    final = (Kind.UNIT, Kind.STATE)
+    behind = tuple(operation for operation in gone if operation.key.kind not in final)
+    return Plan(tuple(ahead), behind, tuple(operation for operation in gone if operation.key.kind in final))

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import faulthandler
 import importlib
-import os
 import resource
 import signal
 import socket
@@ -275,9 +274,10 @@ def main(sock: socket.socket, settings: WorkerSettings) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # asked for before a hanging worker is killed
     ctypes.CDLL(None).prctl(_PR_SET_NAME, f"pcn-{settings.service}".encode()[:15], 0, 0, 0)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if settings.memory:
         limit = settings.memory + _SPARE
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    os.environ["POLYCUBE_SERVICE"] = settings.service
     with contextlib.suppress(PeerGone):
         asyncio.run(Worker(settings).run(sock))

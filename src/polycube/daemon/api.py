@@ -245,7 +245,7 @@ class Api:
 
 def _raw_path(request: Request) -> str:
     raw = request.scope.get("raw_path")
-    return raw.decode("latin-1") if isinstance(raw, bytes) else quote(request.scope["path"])
+    return raw.partition(b"?")[0].decode("latin-1") if isinstance(raw, bytes) else quote(request.scope["path"])
 
 
 def _segments(request: Request) -> Path | None:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from polycube.model import ModelError, PolycubeError, Tag, path_text, problem
 
 MAX_BODY = 16 * 2**20
+MAX_PROBLEMS = 100  # told in one answer
 YANG_JSON = "application/yang.data+json; charset=utf-8"
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -81,7 +82,7 @@ def failure(error: PolycubeError, method: str) -> Response:
         return response
     if not isinstance(error, ModelError):
         return text(str(error), error.status)
-    errors = [structured(item.tag, path_text(item.path), str(item)) for item in error.problems]
+    errors = [structured(item.tag, path_text(item.path), str(item)) for item in error.problems[:MAX_PROBLEMS]]
     absent = method in READING and error.problems[0].tag is Tag.DATA_MISSING
     return answer({"ietf-restconf:errors": {"error": errors}}, 404 if absent else error.status)
 

@@ -83,7 +83,7 @@ def _empty(value: Any) -> bool:
 
 
 class Action:
-    """An operation on a node: `flush = Action("Removes the learned entries", output=Flushed)`."""
+    """An operation on a node: `flush: ClassVar = Action("Removes the learned entries", output=Flushed)`."""
 
     name: str
 

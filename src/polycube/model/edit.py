@@ -77,6 +77,8 @@ def _descend(node: Node, way: list[Step], change: Callable[[Node, Path], Node], 
     new = _descend(child, rest, change, child_path)
     if new is child:
         return node
+    if step.has_key and step.member.init_only and new != child:
+        raise problem(Tag.INVALID_VALUE, (*path, step.member.name), "can only be set at creation")
     value: Any = getattr(node, step.member.attr).adding(new) if step.has_key else new
     return rebuild(node, {step.member.attr: value}, path)
 
@@ -90,7 +92,13 @@ def _change(holder: Node, op: Op, step: Step, value: Any, path: Path) -> Node:
         return rebuild(holder, {member.attr: _container(holder, member, op, value, at)}, path)
     old: Keyed[Node] = getattr(holder, member.attr)
     new = _element(old, member, op, step.key, value, at) if step.has_key else _list(old, member, op, value, at)
-    return rebuild(holder, {member.attr: new}, path)
+    return rebuild(holder, {member.attr: _same_or_free(old, member, new, at)}, path)
+
+
+def _same_or_free(old: Keyed[Node], member: Member, new: Keyed[Node], path: Path) -> Keyed[Node]:
+    if member.init_only and new != old:
+        raise problem(Tag.INVALID_VALUE, path, "can only be set at creation")
+    return new
 
 
 def _leaf(holder: Node, member: Member, op: Op, value: Any, path: Path) -> Any:
@@ -164,6 +172,9 @@ def _kept(old: Node, body: Any) -> Any:
         value = getattr(old, member.attr)
         if (member.init_only or member.key) and value is not None and member.kind is Kind.LEAF:
             body.setdefault(member.name, to_wire(value))
+        elif member.init_only and member.kind is Kind.LIST and value:
+            elements = [element.model_dump(mode="json", by_alias=True, exclude_none=True) for element in value.values()]
+            body.setdefault(member.name, elements)
         elif member.kind is Kind.CONTAINER and not member.state and value is not None and not member.presence:
             body[member.name] = _kept(value, body.get(member.name, {}))
     return body
@@ -213,7 +224,7 @@ def _merged(old: Node, member: Member, value: Any, path: Path) -> Any:
         return _settable(before, member, _parsed(member, value, path), path)
     if member.kind is Kind.CONTAINER:
         return load(member.child, value, path) if before is None else _merge(before, value, path)
-    return _list(before, member, Op.MERGE, value, path)
+    return _same_or_free(before, member, _list(before, member, Op.MERGE, value, path), path)
 
 
 def _list(old: Keyed[Node], member: Member, op: Op, value: Any, path: Path) -> Keyed[Node]:

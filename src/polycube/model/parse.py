@@ -48,6 +48,8 @@ def shown(value: Any, limit: int = 60) -> str:
     """A value as a user would write it, shortened."""
     try:
         text = json.dumps(to_wire(value) if not isinstance(value, (dict, list)) else value, ensure_ascii=False)
+    except RecursionError:
+        return "something nested too deeply"
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -12,6 +12,7 @@ is not linked is an edge where frames are observed. Works without pytest too, in
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polycube.bpf import Map, MapType, Object, Program, RingBuffer, u32
+from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
 from polycube.compiler.function import PACKAGE, Function, Hook, UnitSpec
-from polycube.core.maps import MapView
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result, decode_event
 from polycube.testing.stage import INJECT, META_OUT, PASSED, PROBE_SLOT, Stage, emit, stage, with_tag
@@ -30,6 +30,7 @@ INGRESS, EGRESS = 0, 1
 NEXT_NONE, NEXT_NETDEV, NEXT_CUBE, NEXT_STACK = range(4)
 OWN_FLOOD, INDIRECT = 2, 4
 ANY_PORT = 0xFFFF
+FLOOD_KEY = struct.Struct("<HH")
 REASONS = 64
 CUBE_REASON = 16
 TC_PASS = {0xFFFFFFFF, 0}  # TC_ACT_UNSPEC, TC_ACT_OK
@@ -37,12 +38,46 @@ LATE = 0.001  # seconds without a copy after which no more are expected
 PATIENCE = 1.0
 
 
-class View(MapView):
-    """A map, as a mapping: keys and values as the C types say, structs as dicts."""
+class View:
+    """A map, as a mapping: keys and values as the C types say, structs as dicts, arrays of bytes as bytes."""
 
-    def __init__(self, name: str, key: Any, value: Any, kernel: Map) -> None:
-        super().__init__(name, key, value, lambda: kernel)
+    def __init__(self, key: Layout, value: Layout, kernel: Map) -> None:
+        self._key = key
+        self._value = value
         self.kernel = kernel
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value, or `default`."""
+        value = self.kernel.get(self._key.pack(key))
+        return default if value is None else self._value.unpack(value)
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.kernel.get(self._key.pack(key))
+        if value is None:
+            raise KeyError(key)
+        return self._value.unpack(value)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.kernel.set(self._key.pack(key), self._value.pack(value))
+
+    def __delitem__(self, key: Any) -> None:
+        if not self.kernel.delete(self._key.pack(key)):
+            raise KeyError(key)
+
+    def __contains__(self, key: Any) -> bool:
+        return self.kernel.get(self._key.pack(key)) is not None
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """All entries."""
+        yield from self.decode(self.raw())
+
+    def percpu(self, key: Any) -> list[Any]:
+        """The value of each CPU, of a per-CPU map."""
+        return [self._value.unpack(value) for value in self.kernel.get_percpu(self._key.pack(key))]
+
+    def clear(self) -> None:
+        """Deletes all entries."""
+        self.kernel.clear()
 
     def __len__(self) -> int:
         return sum(1 for _ in self.kernel.keys())
@@ -143,7 +178,7 @@ class CubeUnderTest:
         if name not in self._maps:
             raise KeyError(f"no map {name} in {self.function.name}; it has {', '.join(self._maps)}")
         spec = self._object.maps[name]
-        return View(name, spec.key_layout, spec.value_layout, self._maps[name])
+        return View(spec.key_layout, spec.value_layout, self._maps[name])
 
     def kernel_map(self, name: str) -> Map:
         """A map of the cube, bytes in and out."""
@@ -240,8 +275,7 @@ class CubeUnderTest:
                 for member, ifindex in outer.items():
                     if member != in_port:
                         devices.set(u32(member), u32(ifindex))
-                where = self._object.maps["flood_devices"].key_layout.pack({"domain": domain, "port": in_port})
-                self._maps["flood_devices"].set(where, u32(devices.fd))
+                self._maps["flood_devices"].set(FLOOD_KEY.pack(domain, in_port), u32(devices.fd))
                 self._flood_maps.append(devices)
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ PASSED = 0xFFFF
 META_OUT = 1
 FLAG_VLAN = 0x8000
 RECORD = struct.Struct("<IIHHIHHI")
+MTU = 9000
 INJECT = struct.Struct("<HHIII")
 
 
@@ -93,7 +94,7 @@ def veth(name: str) -> tuple[int, int]:
 
     async def work() -> tuple[int, int]:
         async with Links() as links:
-            near = await links.create_veth(name, f"{name}p")
+            near = await links.create_veth(name, f"{name}p", mtu=MTU)
             far = await links.get(f"{name}p")
             for end in (name, f"{name}p"):
                 await links.disable_ipv6(end)

@@ -7,7 +7,6 @@
 
 #include "nd.h"
 
-#include <linux/icmp.h>
 #include <linux/ip.h>
 
 static __always_inline void turn_back(struct ethhdr *eth, struct router_interface *in)
@@ -24,16 +23,27 @@ static __always_inline __u16 sum_without(__u16 check, __u16 by)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
+/* The kernel's own header needs the C library's. */
+#define ICMP_ECHOREPLY 0
+#define ICMP_ECHO 8
+
+struct router_icmp {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__u32 rest;
+};
+
 struct router_echo4 {
 	struct ethhdr eth;
 	struct iphdr ip;
-	struct icmphdr icmp;
+	struct router_icmp icmp;
 } __attribute__((packed));
 
 /* In TC a sum over the whole packet, if the NIC gave one, stays right: every change comes with that of a checksum inside. */
 static __always_inline int echo4(struct pcn_packet *pkt, struct router_interface *in, struct router_echo4 *echo)
 {
-	struct iphdr *ip = &echo->ip;
+	struct iphdr *ip = (void *)echo + ETH_HLEN;
 	__u32 from = ip->saddr;
 	__u16 old = *(__u16 *)&ip->ttl, new;
 
@@ -55,7 +65,7 @@ static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (fragment)
 		return pcn_drop(pkt, LOCAL_IGNORED);
 	if (proto == IPPROTO_ICMP && plain) {
-		echo = pcn_at(ctx, 0, sizeof(*echo));
+		echo = frame_at(ctx, 0, sizeof(*echo));
 		if (!echo)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		if (echo->icmp.type != ICMP_ECHO || echo->icmp.code)
@@ -93,7 +103,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 
 	if (proto != IPPROTO_ICMPV6)
 		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
-	echo = pcn_at(ctx, 0, sizeof(*echo));
+	echo = frame_at(ctx, 0, sizeof(*echo));
 	if (!echo)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT)
@@ -106,7 +116,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 /* Of multicast packets the router takes Neighbour Discovery only. */
 static __always_inline int multicast6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
 {
-	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? pcn_at(ctx, 0, sizeof(*echo)) : 0;
+	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? frame_at(ctx, 0, sizeof(*echo)) : 0;
 
 	if (echo && (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT))
 		return nd_input(ctx, pkt, in, hop_limit);

@@ -82,10 +82,13 @@ static __always_inline int nd_target_is_ours(__u32 port, struct router_interface
 	return route && route->kind == ROUTER_LOCAL && route->port == port;
 }
 
-static __always_inline int nd_answer(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct router_nd_packet *packet)
+/*
+ * A sum over the whole packet that the NIC gave stays right in TC: header and message together sum to the same whatever the addresses and
+ * the message are, as long as the message's checksum is right.
+ */
+static __always_inline int nd_answer(struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth, struct router_nd_packet *packet)
 {
 	struct router_nd *nd = &packet->nd;
-	struct ethhdr *eth;
 
 	copy_address6(&packet->ip.daddr, &packet->ip.saddr);
 	copy_address6(&packet->ip.saddr, nd->target);
@@ -93,37 +96,37 @@ static __always_inline int nd_answer(struct pcn_ctx *ctx, struct pcn_packet *pkt
 	nd->icmp.icmp6_cksum = 0;
 	nd->icmp.icmp6_dataun.un_data32[0] = bpf_htonl((__u32)ND_ROUTER_SOLICITED_OVERRIDE << 24);
 	nd->option = ND_TARGET_MAC;
-	memcpy(nd->mac, in->mac, 6);
+	copy_mac(nd->mac, in->mac);
 	nd->icmp.icmp6_cksum = ~nd_sum(packet);
-	if (pcn_store(ctx, sizeof(*eth), packet, sizeof(*packet)))
-		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	eth = pcn_at(ctx, 0, sizeof(*eth));
-	if (!eth)
-		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	copy_mac(eth->h_dest, eth->h_source);
 	copy_mac(eth->h_source, in->mac);
 	return pcn_forward(pkt, pkt->in_port);
 }
 
+/* A solicitation with the sender's MAC and nothing else: the only kind that is answered here. */
+static __always_inline int nd_is_ordinary(const struct router_nd_packet *packet)
+{
+	return packet->nd.icmp.icmp6_type == ND_SOLICITATION && packet->ip.payload_len == bpf_htons(sizeof(packet->nd)) &&
+	       !packet->nd.icmp.icmp6_code && packet->nd.option == ND_SOURCE_MAC && packet->nd.option_len == 1 &&
+	       !(packet->nd.mac[0] & 1) && word(&packet->ip.saddr);
+}
+
 /* A solicitation or advertisement. Hop limit 255 proves that it comes from the link (RFC 4861 7.1). */
 static __always_inline int nd_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 hop_limit)
 {
-	struct router_nd_packet packet;
-	void *at = pcn_at(ctx, sizeof(struct ethhdr), sizeof(packet));
+	struct ethhdr *eth = frame_at(ctx, 0, sizeof(*eth) + sizeof(struct router_nd_packet));
+	struct router_nd_packet *packet = (void *)(eth + 1);
 
 	if (hop_limit != 255)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	if (!at)
+	if (!eth || !nd_is_ordinary(packet))
 		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ND, CONTROL_LIMIT, 0, 0);
-	memcpy(&packet, at, sizeof(packet));
-	if (packet.nd.icmp.icmp6_type == ND_ADVERTISEMENT || packet.ip.payload_len != bpf_htons(sizeof(packet.nd)) ||
-	    packet.nd.icmp.icmp6_code || packet.nd.option != ND_SOURCE_MAC || packet.nd.option_len != 1 || packet.nd.mac[0] & 1 ||
-	    !word(&packet.ip.saddr))
-		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ND, CONTROL_LIMIT, 0, 0);
-	if (!nd_target_is_ours(pkt->in_port, in, packet.nd.target))
-		return pcn_drop(pkt, ARP_IGNORED);
-	if (nd_sum(&packet) != 0xffff)
+	if (nd_sum(packet) != 0xffff)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	learn6(pkt->in_port, (const __u8 *)&packet.ip.saddr, packet.nd.mac);
-	return nd_answer(ctx, pkt, in, &packet);
+	if (same_address6(&packet->ip.saddr, in->link_local) || own6(&packet->ip.saddr))
+		return pcn_drop(pkt, ADDRESS_CONFLICT);
+	if (!nd_target_is_ours(pkt->in_port, in, packet->nd.target))
+		return pcn_drop(pkt, ARP_IGNORED);
+	learn6(pkt->in_port, (const __u8 *)&packet->ip.saddr, packet->nd.mac);
+	return nd_answer(pkt, in, eth, packet);
 }

@@ -20,7 +20,7 @@ static __always_inline int exceeds(struct pcn_ctx *ctx, __u32 len, __u32 mtu, __
 		return 0;
 #ifdef PCN_TC
 	if (ctx->gso_size) {
-		__u8 *offset = proto == IPPROTO_TCP ? pcn_at(ctx, ETH_HLEN + header + 12, 1) : 0;
+		__u8 *offset = proto == IPPROTO_TCP ? frame_at(ctx, ETH_HLEN + header + 12, 1) : 0;
 
 		return header + (offset ? (*offset >> 4) * 4 : 8) + ctx->gso_size > mtu;
 	}
@@ -40,22 +40,25 @@ static __always_inline int length_fits(struct pcn_ctx *ctx, struct pcn_packet *p
 #endif
 }
 
-/* Sum of the option words behind an IPv4 header; -1 if the packet ends before them. */
+/* Sum of the option words behind an IPv4 header, whose length is above 5 words; -1 if the packet ends before them. */
 static __always_inline __s64 options_sum(struct pcn_ctx *ctx, __u32 ihl)
 {
+	__u32 words[10] = {}, len = (ihl - 5) * 4, i;
 	__s64 sum = 0;
-	__u32 i;
 
-	for (i = 5; i < 15; i++) {
-		__u32 *option;
-
-		if (i >= ihl)
-			break;
-		option = pcn_at(ctx, ETH_HLEN + i * 4, 4);
-		if (!option)
-			return -1;
-		sum += *option;
-	}
+	asm volatile("" : "+r"(len));
+	if (len < 4 || len > sizeof(words))
+		return -1;
+#ifdef PCN_XDP
+	if (bpf_xdp_load_bytes(ctx, ETH_HLEN + sizeof(struct iphdr), words, len))
+		return -1;
+#else
+	if (bpf_skb_load_bytes(ctx, ETH_HLEN + sizeof(struct iphdr), words, len))
+		return -1;
+#endif
+#pragma unroll
+	for (i = 0; i < 10; i++)
+		sum += words[i];
 	return sum;
 }
 
@@ -118,7 +121,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 			return pcn_drop(pkt, NEEDS_FRAGMENTATION);
 		if (larger)
 			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
-		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip)); /* reading the transport header may have moved the data */
+		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip)); /* reading the transport header may have moved the data */
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -148,7 +151,7 @@ static __always_inline int input4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (unlikely(ip->ihl > 5)) {
 		__s64 options = options_sum(ctx, ip->ihl);
 
-		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (options < 0 || !eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -201,7 +204,7 @@ static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	if (unlikely(len > out->mtu)) {
 		if (exceeds(ctx, len, out->mtu, sizeof(*ip), ip->nexthdr))
 			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
-		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -225,7 +228,7 @@ static __always_inline int martian6(const struct in6_addr *address)
 
 static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, int group)
 {
-	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct ipv6hdr));
+	struct ethhdr *eth = frame_at(ctx, 0, ETH_HLEN + sizeof(struct ipv6hdr));
 	struct router_route6 *route;
 	struct ipv6hdr *ip;
 	const __u8 *to, *from;
@@ -275,7 +278,7 @@ static __always_inline int has_tag(struct pcn_ctx *ctx)
 HANDLER(ingress)
 {
 	struct router_interface *in = bpf_map_lookup_elem(&interfaces, &pkt->in_port);
-	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
+	struct ethhdr *eth = frame_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
 	int group;
 
 	if (unlikely(!eth))

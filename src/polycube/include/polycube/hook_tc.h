@@ -45,10 +45,20 @@ static __always_inline int pcn_hw_vlan(struct pcn_ctx *ctx, __u16 *tci, __u16 *p
 	return 1;
 }
 
-/* Overwrites `size` bytes of the frame (constant size), keeping a checksum the NIC computed right. Returns 0, or -1 if it is shorter. */
+/*
+ * Overwrites `size` bytes of the frame (constant size) that no checksum field of the frame covers, or one that is fixed afterwards by
+ * pcn_l4_csum_replace() with PCN_CSUM_PSEUDO in IPv6. Keeps the sum over the frame that a NIC may have computed, which does not
+ * cover the Ethernet header. Returns 0, or -1 if the frame is shorter.
+ */
 static __always_inline int pcn_store(struct pcn_ctx *ctx, __u32 offset, const void *from, __u32 size)
 {
-	return bpf_skb_store_bytes(ctx, offset, from, size, BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+	return bpf_skb_store_bytes(ctx, offset, from, size, offset < ETH_HLEN ? 0 : BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+}
+
+/* The same for bytes whose checksum field (IPv4 header, TCP, UDP) is fixed, too: the sum over both does not change. */
+static __always_inline int pcn_store_covered(struct pcn_ctx *ctx, __u32 offset, const void *from, __u32 size)
+{
+	return bpf_skb_store_bytes(ctx, offset, from, size, 0) ? -1 : 0;
 }
 
 /* Room for `size` more bytes in front (negative is refused by the kernel here). The caller moves the headers. Returns 0 or -1. */

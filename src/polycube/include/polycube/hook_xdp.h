@@ -49,6 +49,12 @@ static __always_inline int pcn_store(struct pcn_ctx *ctx, __u32 offset, const vo
 	return 0;
 }
 
+/* In TC it matters which bytes a checksum field covers; here it does not. */
+static __always_inline int pcn_store_covered(struct pcn_ctx *ctx, __u32 offset, const void *from, __u32 size)
+{
+	return pcn_store(ctx, offset, from, size);
+}
+
 /* Room for `size` more bytes in front (negative: fewer). The caller moves the headers. Returns 0 or -1. */
 static __always_inline int pcn_adjust_head(struct pcn_ctx *ctx, int size)
 {

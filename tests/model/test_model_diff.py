@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from models import Bridge, Monitor, Router
+from sample_models import Bridge, Monitor, Router
 
 from polycube.model import Diff, Edit, Op, edit, load
 

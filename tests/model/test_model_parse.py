@@ -3,7 +3,7 @@ import ipaddress
 import pickle
 
 import pytest
-from models import Bridge, Forwarder, Monitor, Route, Router, Verdict
+from sample_models import Bridge, Forwarder, Monitor, Route, Router, Verdict
 
 from polycube.core.config import CubeType, LogLevel
 from polycube.model import Keyed, ModelError, Node, Tag, leaf, load

@@ -5,7 +5,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from models import Router
+from sample_models import Router
 
 from polycube.model import Diff, Edit, ModelError, Op, dump, edit, from_rows, load, row_changes, rows
 

@@ -4,7 +4,7 @@
 import time
 
 import pytest
-from models import Bridge, Monitor, Router
+from sample_models import Bridge, Monitor, Router
 
 from polycube.model import (
     Command,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from models import Bridge, Forwarder, Monitor, Router, Verdict
+from sample_models import Bridge, Forwarder, Monitor, Router, Verdict
 
 from polycube.model import Edit, ModelError, Op, edit, load
 
@@ -187,3 +187,17 @@ def test_unknown_members_are_said_with_a_suggestion(router):
         "invalid-value",
         "ports/p1 has no pear; did you mean peer?",
     )
+
+
+def test_a_list_that_is_settable_at_creation_only_stays_as_it_was():
+    monitor = load(Monitor, {"name": "m", "labels": [{"name": "a", "value": "x"}]})
+    assert edit(monitor, [Edit(Op.REPLACE, (), {})]).labels == monitor.labels
+    assert edit(monitor, [Edit(Op.MERGE, (), {"labels": [{"name": "a"}]})]) is monitor
+    for op, path, value in (
+        (Op.CREATE, ("labels", "b"), {}),
+        (Op.DELETE, ("labels", "a"), None),
+        (Op.MERGE, ("labels", "a", "value"), "y"),
+        (Op.MERGE, (), {"labels": [{"name": "b"}]}),
+        (Op.REPLACE, (), {"labels": []}),
+    ):
+        assert refused(monitor, op, path, value) == ("invalid-value", "labels can only be set at creation")

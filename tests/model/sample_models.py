@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models like those of upstream's simplebridge, router, simpleforwarder and dynmon, for the tests of this folder."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -45,7 +45,7 @@ class Fdb(Node):
 
     aging_time: Annotated[Uint32, Field(ge=1)] = leaf("Seconds after which an entry expires", default=300)
     entry: Keyed[FdbEntry] = listing("Stations")
-    flush = Action("Removes the learned entries", output=Flushed)
+    flush: ClassVar = Action("Removes the learned entries", output=Flushed)
 
 
 class Bridge(StandardCube):
@@ -161,6 +161,13 @@ class Session(Node):
     state: str | None = state("State of the connection")
 
 
+class Label(Node):
+    """A label."""
+
+    name: Name = key("Name of the label")
+    value: str = leaf("Text of the label", default="")
+
+
 class Monitor(TransparentCube):
     """A monitor."""
 
@@ -169,5 +176,6 @@ class Monitor(TransparentCube):
     sessions: Keyed[Session] = listing("Connections", read_only=True)
     rule: Keyed[Rule] = listing("Rules")
     port_mode: Verdict = leaf("A name with underscore", default=Verdict.DROP, name="port_mode")
+    labels: Keyed[Label] = listing("Labels", init_only=True)
     words: tuple[Name, ...] = leaf("Words", default=())
-    append = Action("Appends a rule", input=RuleFields, output=Appended)
+    append: ClassVar = Action("Appends a rule", input=RuleFields, output=Appended)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out plans: all of it or nothing.
+
+`resources` is what stands in the kernel; it changes with each operation, so that it is right at every moment. When an operation fails,
+those before it are undone in reverse order. Between additions and removals packets get time to finish the old way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import platform
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from polycube.core.kernel import Kernel, KernelError
+from polycube.core.operation import Key, Kind, Operation, Plan
+
+log = structlog.get_logger("polycubed")
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def grace() -> None:
+    """Returns when every program that was running has ended: membarrier(MEMBARRIER_CMD_GLOBAL) waits for an RCU grace period."""
+    number = _MEMBARRIER.get(platform.machine())
+    if number is None or _libc.syscall(number, 1, 0, 0) != 0:
+        time.sleep(0.05)  # not offered on this machine: far longer than a program runs
+
+
+class Executor:
+    """The only one that changes the kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.resources: dict[Key, Any] = {}
+
+    async def execute(self, plan: Plan) -> list[Operation]:
+        """Carries out everything but `plan.last`; returns what was done, for `undo`. KernelError: nothing has changed."""
+        done: list[Operation] = []
+        try:
+            for operation in plan.ahead:
+                done.append(await self._carry_out(operation))
+            if plan.behind:
+                await asyncio.to_thread(grace)
+                for operation in plan.behind:
+                    done.append(await self._carry_out(operation))
+        except BaseException:
+            await self.undo(done)
+            raise
+        return done
+
+    async def mend(self, plan: Plan) -> list[KernelError]:
+        """Carries out as much of a plan as can be; for events and starts, where there is nobody to refuse."""
+        failures: list[KernelError] = []
+        waited = False
+        for operation in plan:
+            if operation.new is None and operation.key.kind is not Kind.MAP and not waited:
+                await asyncio.to_thread(grace)
+                waited = True
+            try:
+                await self._carry_out(operation)
+            except KernelError as error:
+                failures.append(error)
+        return failures
+
+    async def undo(self, done: Sequence[Operation]) -> None:
+        """Takes back what `execute` did."""
+        for operation in reversed(done):
+            try:
+                await self._carry_out(operation.inverse)
+            except KernelError as error:
+                log.error("undo failed", operation=str(operation), reason=str(error.cause))
+
+    async def finish(self, plan: Plan) -> None:
+        """After the change is stored: what can't be undone."""
+        for operation in plan.last:
+            try:
+                await self._carry_out(operation)
+            except KernelError as error:
+                log.error("clean-up failed", reason=str(error))
+
+    async def _carry_out(self, operation: Operation) -> Operation:
+        if operation.key.kind is Kind.MAP:
+            try:
+                standing = self.kernel.map_value(*operation.key.name)
+            except Exception as error:
+                raise KernelError(operation, error) from error
+            operation = Operation(operation.key, standing, operation.new)
+            await self.kernel.carry_out(operation)
+            return operation
+        await self.kernel.carry_out(operation)
+        if operation.new is None:
+            self.resources.pop(operation.key, None)
+        else:
+            self.resources[operation.key] = operation.new
+        return operation
