@@ -42,7 +42,7 @@ def test_unknown_and_group_destinations_flood(bridge, target):
 def test_a_learned_destination_gets_one_copy(bridge):
     with bridge.changes("fdb") as changes:
         bridge.send(frame(A, BROADCAST), port=0).flooded(ports=[1, 2])
-    assert [key for key, _ in changes.added] == [mac(A)]
+    assert [key["address"] for key, _ in changes.added] == [mac(A)["address"]]
     assert changes.added[0][1]["port"] == 0
     bridge.send(frame(B, A), port=2).forwarded(port=0, packet=frame(B, A))
     bridge.send(frame(A, B), port=0).forwarded(port=2)

@@ -16,7 +16,7 @@ struct bpf_test_run_opts {
 	uint32_t ctx_size_in; uint32_t ctx_size_out; uint32_t retval; int repeat; uint32_t duration; uint32_t flags; uint32_t cpu;
 	uint32_t batch_size;
 };
-struct bpf_link_create_opts { size_t sz; uint32_t flags; uint32_t iter_info_len; uint64_t words[8]; };
+struct bpf_link_create_opts { size_t sz; uint32_t flags; void *iter_info; uint32_t iter_info_len; uint32_t target_btf_id; uint64_t words[3]; };
 struct bpf_link_update_opts { size_t sz; uint32_t flags; uint32_t old_prog_fd; };
 struct bpf_tc_hook { size_t sz; int ifindex; int attach_point; uint32_t parent; };
 struct bpf_tc_opts { size_t sz; int prog_fd; uint32_t flags; uint32_t prog_id; uint32_t handle; uint32_t priority; };
@@ -73,6 +73,7 @@ int bpf_prog_get_next_id(uint32_t start, uint32_t *next);
 int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *len);
 int bpf_obj_get(const char *path);
 int bpf_obj_pin(int fd, const char *path);
+int bpf_prog_load(int type, const char *name, const char *license, const void *insns, size_t count, void *opts);
 int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *o);
 int bpf_link_create(int prog_fd, int target, int type, const struct bpf_link_create_opts *opts);
 int bpf_link_update(int link_fd, int new_prog_fd, const struct bpf_link_update_opts *opts);

@@ -15,7 +15,7 @@ from typing import Any
 from polycube.bpf.lib import ffi, lib, text
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _VAR, _DATASEC = 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14, 15
-_ENUM64, _TYPE_TAG, _FLOAT = 19, 18, 16
+_TYPE_TAG, _ENUM64 = 18, 19
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,20 @@ class Layout:
 
     @property
     def _bytes(self) -> bool:
-        return self.kind == "array" and self.element is not None and self.element.size == 1
+        return self.kind == "array" and self.element is not None and self.element.kind == "int" and self.element.size == 1
 
     def pack(self, value: Any, name: str = "value") -> bytes:
-        """Python to C: int, dict of fields (missing ones are 0), bytes for arrays of bytes, list for other arrays."""
-        if isinstance(value, (bytes, bytearray)) and (self._bytes or self.kind != "array"):
+        """Python to C: int, dict of fields (missing ones are 0), bytes for arrays of bytes, list for other arrays.
+
+        Bytes of the type's size are taken as they are; arrays of bytes are filled up with zeros. Of members that overlap (unions), the
+        later ones win.
+        """
+        if isinstance(value, (bytes, bytearray, memoryview)):
             if len(value) > self.size or (len(value) < self.size and not self._bytes):
                 raise ValueError(f"{name}: {len(value)} bytes given, {self.size} expected")
             return bytes(value).ljust(self.size, b"\0")
         if self.kind in ("int", "enum"):
-            try:
-                return int(value).to_bytes(self.size, "little", signed=self.signed or int(value) < 0)
-            except (OverflowError, TypeError, ValueError):
-                raise ValueError(f"{name}: {value!r} given, a {self.size * 8}-bit integer expected") from None
+            return self._pack_number(value, name)
         if self.kind in ("struct", "union"):
             if not isinstance(value, dict):
                 raise ValueError(f"{name}: {value!r} given, the fields {', '.join(f.name for f in self.fields)} expected")
@@ -78,14 +79,29 @@ class Layout:
             return bytes(buffer)
         if self.kind == "array":
             assert self.element
+            if isinstance(value, (str, dict)) or not hasattr(value, "__iter__"):
+                raise ValueError(f"{name}: {value!r} given, {'bytes' if self._bytes else 'a list'} expected")
             items = list(value)
             if len(items) > self.count:
                 raise ValueError(f"{name}: {len(items)} elements given, up to {self.count} expected")
             return b"".join(self.element.pack(item, f"{name}[{i}]") for i, item in enumerate(items)).ljust(self.size, b"\0")
         raise ValueError(f"{name}: can't pack a {self.kind}")
 
+    def _pack_number(self, value: Any, name: str) -> bytes:
+        try:
+            if isinstance(value, (str, float)):  # int() would take them
+                raise TypeError
+            number = int(value)
+            # clang 14 says of no enum that it is signed
+            return number.to_bytes(self.size, "little", signed=self.signed or (self.kind == "enum" and number < 0))
+        except (OverflowError, TypeError, ValueError):
+            low, high = (-1 << self.size * 8 - 1, (1 << self.size * 8 - 1) - 1) if self.signed else (0, (1 << self.size * 8) - 1)
+            raise ValueError(f"{name}: {value!r} given, an integer from {low} to {high} expected") from None
+
     def unpack(self, data: bytes) -> Any:
         """C to Python; the reverse of `pack`."""
+        if len(data) < self.size:
+            raise ValueError(f"{len(data)} bytes given, {self.size} expected")
         if self.kind in ("int", "enum"):
             return int.from_bytes(data[: self.size], "little", signed=self.signed)
         if self.kind in ("struct", "union"):
@@ -104,45 +120,54 @@ class Layout:
 
 
 def layout(btf: Any, type_id: int) -> Layout:
-    """The layout of a type in a `struct btf`. Raises ValueError for what maps can't hold (bit fields, functions)."""
+    """The layout of a type in a `struct btf`. Raises ValueError for what maps can't hold (bit fields, floats, functions)."""
     kind, info, size, body = _raw(btf, type_id)
     while kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG, _VAR):
         type_id = size
         kind, info, size, body = _raw(btf, type_id)
     if type_id == 0:
         return Layout("void", 0)
-    count = info & 0xFFFF
     if kind == _INT:
         return Layout("int", size, signed=bool(body[0] >> 24 & 1))
     if kind == _PTR:
         return Layout("int", 8)
     if kind in (_ENUM, _ENUM64):
-        step = 3 if kind == _ENUM64 else 2
-        names = tuple(
-            (
-                text(lib.btf__name_by_offset(btf, body[step * i])),
-                int(body[step * i + 1]) | (int(body[step * i + 2]) << 32 if kind == _ENUM64 else 0),
-            )
-            for i in range(count)
-        )
-        return Layout("enum", size, signed=bool(info >> 31), names=names)
+        return Layout("enum", size, signed=bool(info >> 31), names=_enumerators(btf, kind, info, body))
     if kind == _ARRAY:
         element = layout(btf, body[0])
         return Layout("array", element.size * body[2], element=element, count=body[2])
     if kind in (_STRUCT, _UNION):
-        fields: list[Field] = []
-        for i in range(count):
-            name, offset = text(lib.btf__name_by_offset(btf, body[3 * i])), int(body[3 * i + 2])
-            if info >> 31 and offset >> 24:
-                raise ValueError(f"bit field {name}: use whole bytes in maps")
-            inner = layout(btf, body[3 * i + 1])
-            at = (offset & 0xFFFFFF) // 8
-            if name:
-                fields.append(Field(name, at, inner))
-            else:  # anonymous struct or union: its fields are reached directly
-                fields += [Field(f.name, at + f.offset, f.layout) for f in inner.fields]
-        return Layout("struct" if kind == _STRUCT else "union", size, fields=tuple(fields))
+        return Layout("struct" if kind == _STRUCT else "union", size, fields=_members(btf, info, body))
     raise ValueError(f"BTF kind {kind} has no layout")
+
+
+def _enumerators(btf: Any, kind: int, info: int, body: Any) -> tuple[tuple[str, int], ...]:
+    step, found = (3 if kind == _ENUM64 else 2), []
+    for i in range(info & 0xFFFF):
+        number = int(body[step * i + 1]) | (int(body[step * i + 2]) << 32 if kind == _ENUM64 else 0)
+        top = 1 << (63 if kind == _ENUM64 else 31)
+        if info >> 31 and number >= top:
+            number -= 2 * top
+        found.append((text(lib.btf__name_by_offset(btf, body[step * i])), number))
+    return tuple(found)
+
+
+def _members(btf: Any, info: int, body: Any) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    for i in range(info & 0xFFFF):
+        name, offset = text(lib.btf__name_by_offset(btf, body[3 * i])), int(body[3 * i + 2])
+        bits, offset = (offset >> 24, offset & 0xFFFFFF) if info >> 31 else (0, offset)
+        if bits or offset % 8:
+            raise ValueError(f"bit field {name}: use whole bytes in maps")
+        try:
+            inner = layout(btf, body[3 * i + 1])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from None
+        if name:
+            fields.append(Field(name, offset // 8, inner))
+        else:  # anonymous struct or union: its fields are reached directly
+            fields += [Field(f.name, offset // 8 + f.offset, f.layout) for f in inner.fields]
+    return tuple(fields)
 
 
 def variables(btf: Any, section: str) -> dict[str, tuple[int, Layout]]:

@@ -7,10 +7,11 @@ import errno
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 from polycube.bpf.errors import BpfError, HookBusy, NotSupported
 from polycube.bpf.fd import Handle
-from polycube.bpf.lib import check, ffi, lib
+from polycube.bpf.lib import check, disabled, ffi, lib
 from polycube.bpf.program import Program
 
 
@@ -42,6 +43,8 @@ class LinkInfo:
 
 
 _TYPE_XDP, _TYPE_TCX = 6, 11
+_INFO = {"type": 0, "id": 4, "prog_id": 8, "xdp.ifindex": 16, "tcx.ifindex": 16, "tcx.attach_type": 20}  # offsets in struct bpf_link_info
+_NO_NETDEV = 0x7FFFFFFF
 
 
 class Link(Handle):
@@ -62,18 +65,20 @@ class Link(Handle):
     @classmethod
     def tcx(cls, program: Program, ifindex: int, point: AttachType) -> Link:
         """Attaches behind whatever stands on a netdev's TCX ingress or egress. NotSupported before kernel 6.6."""
-        fd = lib.bpf_link_create(program.fd, ifindex, point, _flags(0))
-        if fd == -errno.EINVAL:
-            raise NotSupported(errno.EINVAL, f"attach to {point.name} of netdev {ifindex}", "no TCX in this kernel")
-        return cls(check(fd, f"attach to {point.name} of netdev {ifindex}"))
+        what = f"attach to {point.name} of netdev {ifindex}"
+        fd = -errno.EINVAL if "tcx" in disabled() else lib.bpf_link_create(program.fd, ifindex, point, _flags(0))
+        if fd == -errno.EINVAL and ("tcx" in disabled() or not has_tcx()):
+            raise NotSupported(errno.EOPNOTSUPP, what, "no TCX in this kernel")
+        return cls(check(fd, what))
 
     @property
     def info(self) -> LinkInfo:
         raw = self._info(64)
-        type, id, prog_id = struct.unpack_from("<3I", raw)
-        ifindex = struct.unpack_from("<I", raw, 16)[0] if type in (_TYPE_XDP, _TYPE_TCX) else 0
-        attach = struct.unpack_from("<I", raw, 20)[0] if type == _TYPE_TCX else AttachType.XDP
-        return LinkInfo(type, id, prog_id, ifindex, attach)
+        member = {name: struct.unpack_from("<I", raw, at)[0] for name, at in _INFO.items()}
+        type = member["type"]
+        ifindex = member["xdp.ifindex"] if type in (_TYPE_XDP, _TYPE_TCX) else 0
+        attach = member["tcx.attach_type"] if type == _TYPE_TCX else AttachType.XDP if type == _TYPE_XDP else 0
+        return LinkInfo(type, member["id"], member["prog_id"], ifindex, attach)
 
     def update(self, program: Program, expected: Program | None = None) -> None:
         """Swaps the program atomically; with `expected`, only if that one is attached."""
@@ -99,6 +104,18 @@ def xdp_mode(ifindex: int) -> str:
     return ("", "drv", "skb", "hw", "")[int(opts.attach_mode)]
 
 
+@cache
+def has_tcx() -> bool:
+    """Whether the kernel knows TCX: with it, a good program meets a netdev that isn't there (ENODEV), without it an unknown attach type."""
+    # A bad program instead of a good one tells nothing: kernels look at the program first (EBADF), with or without TCX.
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+    fd = lib.bpf_prog_load(3, b"probe_tcx", b"GPL", ffi.from_buffer(code), 2, ffi.NULL)
+    if fd < 0:
+        return False
+    with Program(fd) as program:
+        return bool(lib.bpf_link_create(program.fd, _NO_NETDEV, AttachType.TCX_INGRESS, ffi.NULL) == -errno.ENODEV)
+
+
 def _flags(flags: int) -> object:
     opts = ffi.new("struct bpf_link_create_opts *")
     opts.sz = ffi.sizeof("struct bpf_link_create_opts")
@@ -112,6 +129,8 @@ def _xdp_holder(ifindex: int) -> str:
     if lib.bpf_xdp_query(ifindex, 0, opts) < 0:
         return "taken"
     id = int(opts.prog_id or opts.drv_prog_id or opts.skb_prog_id or opts.hw_prog_id)
+    if not id:  # just gone
+        return "taken"
     try:
         with Program.by_id(id) as program:
             return f"taken by program {program.info.name}, id {id}"

@@ -12,12 +12,18 @@ from functools import cached_property
 from typing import Any
 
 from polycube.bpf import btf
-from polycube.bpf.errors import MapFull
+from polycube.bpf.errors import ENOTSUPP, MapFull
 from polycube.bpf.fd import Handle, name_of
 from polycube.bpf.lib import check, ffi, lib, possible_cpus
 
-_BATCH = 1024
-_UNSUPPORTED = {-errno.EINVAL, -errno.ENOTSUP, -524}  # 524: the kernel's own ENOTSUPP
+_BATCH = 4096  # entries
+_BATCH_BYTES = 1 << 22
+# No batches for this type, or (arrays of maps with gaps before 6.15) an entry that vanished three times.
+_NO_BATCH = {-errno.EINVAL, -errno.EOPNOTSUPP, -ENOTSUPP, -errno.EINTR}
+_INFO = {  # offsets in struct bpf_map_info
+    "type": 0, "id": 4, "key_size": 8, "value_size": 12, "max_entries": 16, "map_flags": 20, "name": 24,
+    "btf_id": 64, "btf_key_type_id": 68, "btf_value_type_id": 72,
+}
 
 
 class MapType(IntEnum):
@@ -45,6 +51,10 @@ class MapType(IntEnum):
 
 
 PERCPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
+_INDEXED = {
+    MapType.ARRAY, MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.PERCPU_ARRAY, MapType.ARRAY_OF_MAPS, MapType.DEVMAP,
+    MapType.CPUMAP, MapType.XSKMAP,
+}
 NO_PREALLOC = 1
 
 
@@ -92,10 +102,10 @@ class Map(Handle):
 
     @cached_property
     def info(self) -> MapInfo:
-        raw = self._info(96)
-        type, id, key, value, entries, flags = struct.unpack_from("<6I", raw)
-        btf_id, key_type, value_type = struct.unpack_from("<3I", raw, 64)
-        return MapInfo(type, id, key, value, entries, flags, name_of(raw[24:40]), btf_id, key_type, value_type)
+        raw = self._info(88)
+        number = {name: struct.unpack_from("<I", raw, at)[0] for name, at in _INFO.items() if name != "name"}
+        number["flags"] = number.pop("map_flags")
+        return MapInfo(name=name_of(raw[_INFO["name"] :][:16]), **number)
 
     @cached_property
     def _length(self) -> int:
@@ -140,8 +150,9 @@ class Map(Handle):
         if len(value) != self._length:
             raise ValueError(f"map {self.info.name}: value of {len(value)} bytes, {self._length} expected")
         result = lib.bpf_map_update_elem(self.fd, self._key(key), ffi.from_buffer(value), flags)
-        if result == -errno.E2BIG:
-            raise MapFull(errno.E2BIG, f"map {self.info.name} is full, it has {self.info.max_entries} entries")
+        if result == -errno.E2BIG or (result == -errno.ENOSPC and self.info.type == MapType.LPM_TRIE):
+            wrong = f"has no index {int.from_bytes(key, 'little')}" if self.info.type in _INDEXED else "is full"
+            raise MapFull(-result, f"map {self.info.name} {wrong}, it has {self.info.max_entries} entries")
         check(result, f"update map {self.info.name}")
 
     def delete(self, key: bytes) -> bool:
@@ -153,8 +164,9 @@ class Map(Handle):
         return True
 
     def lookup_and_delete(self, key: bytes) -> bytes | None:
+        """Takes an entry out; None: there is none. The key of queues and stacks is empty."""
         value = ffi.new("char[]", self._length)
-        result = lib.bpf_map_lookup_and_delete_elem(self.fd, self._key(key) if key else ffi.NULL, value)
+        result = lib.bpf_map_lookup_and_delete_elem(self.fd, self._key(key), value)
         if result == -errno.ENOENT:
             return None
         check(result, f"take from map {self.info.name}")
@@ -194,7 +206,7 @@ class Map(Handle):
             count = ffi.new("uint32_t *", len(chunk))
             keys, values = b"".join(k for k, _ in chunk), b"".join(v for _, v in chunk)
             result = -errno.EINVAL
-            if len(keys) == len(chunk) * self.info.key_size and len(values) == len(chunk) * self._length:
+            if all(len(k) == self.info.key_size and len(v) == self._length for k, v in chunk):
                 result = lib.bpf_map_update_batch(self.fd, ffi.from_buffer(keys), ffi.from_buffer(values), count, ffi.NULL)
             if result < 0:  # not supported for this type, or one entry failed: the loop finds out which
                 for key, value in chunk:
@@ -202,13 +214,17 @@ class Map(Handle):
 
     def clear(self) -> None:
         """Deletes all entries of a map whose entries can be deleted."""
-        for key in list(self.keys()):
-            self.delete(key)
+        keys = [key for key, _ in self._items_batch() or ()] or list(self.keys())
+        for start in range(0, len(keys), _BATCH):
+            chunk = keys[start : start + _BATCH]
+            count = ffi.new("uint32_t *", len(chunk))
+            if lib.bpf_map_delete_batch(self.fd, ffi.from_buffer(b"".join(chunk)), count, ffi.NULL) < 0:
+                for key in chunk:  # not supported for this type, or one entry went meanwhile
+                    self.delete(key)
 
     def _items_batch(self) -> list[tuple[bytes, bytes]] | None:
         key_size, step = self.info.key_size, self._length
-        # A hash returns whole buckets and fails with ENOSPC if one does not fit: offer room for all.
-        room = max(_BATCH, min(self.info.max_entries, 1 << 16))
+        room = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // (key_size + step or 1)))
         keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
         position: Any = ffi.NULL
         cursor = ffi.new("char[]", max(key_size, 8))
@@ -216,8 +232,12 @@ class Map(Handle):
         while True:
             count = ffi.new("uint32_t *", room)
             result = lib.bpf_map_lookup_batch(self.fd, position, cursor, keys, values, count, ffi.NULL)
-            if result in _UNSUPPORTED or result == -errno.ENOSPC:
+            if result in _NO_BATCH:
                 return None
+            if result == -errno.ENOSPC:  # a hash returns whole buckets, and the next one is larger than this
+                room *= 2
+                keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
+                continue
             if result < 0 and result != -errno.ENOENT:
                 check(result, f"read map {self.info.name}")
             n = int(count[0])
@@ -234,6 +254,6 @@ class Map(Handle):
     def _key(self, key: bytes) -> Any:
         if len(key) != self.info.key_size:
             raise ValueError(f"map {self.info.name}: key of {len(key)} bytes, {self.info.key_size} expected")
-        return ffi.from_buffer(key)
+        return ffi.from_buffer(key) if key else ffi.NULL  # the kernel refuses a key for maps that have none
 
 

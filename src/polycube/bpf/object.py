@@ -7,6 +7,7 @@ Between `open` and `load` everything that depends on the instance is set: sizes,
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Self
 
 from polycube.bpf import btf
@@ -25,8 +26,9 @@ class MapSpec:
         self._types = types
         name = text(lib.bpf_map__name(pointer))
         # libbpf calls a data section's map by the object's name and the section's
-        self.name = name[name.index(".") :] if lib.bpf_map__is_internal(pointer) and "." in name else name
+        # (which may hold dots too), or just by the section's name if that is an own one (.data.cfg).
         self.data = bool(lib.bpf_map__is_internal(pointer))
+        self.name = name[name.rindex(".") :] if self.data and not name.startswith(".") and "." in name else name
 
     @property
     def type(self) -> int:
@@ -87,7 +89,12 @@ class MapSpec:
         check(lib.bpf_map__set_initial_value(self._pointer, ffi.from_buffer(data), len(data)), f"set contents of {self.name}")
 
     def reuse(self, existing: Map) -> None:
-        """Takes an existing map instead of creating one."""
+        """Takes an existing map instead of creating one. Their layouts are for the caller to compare (`describe`)."""
+        # libbpf takes any map and lets it change the spec: programs would then read past its values, or be refused for no visible reason.
+        mine, its = (self.type, self.key_size, self.value_size), (existing.info.type, existing.info.key_size, existing.info.value_size)
+        if mine != its:
+            detail = f"it has (type, key size, value size) {its}, the object expects {mine}"
+            raise BpfError(errno.EINVAL, f"reuse map {existing.info.name} for {self.name}", detail)
         check(lib.bpf_map__reuse_fd(self._pointer, existing.fd), f"reuse map {self.name}")
 
     def skip(self) -> None:
@@ -140,8 +147,9 @@ class Object:
         label = ffi.new("char[]", name.encode())
         opts.object_name = label
         pointer = lib.bpf_object__open_mem(ffi.from_buffer(data), len(data), opts)
+        code = ffi.errno
         if pointer == ffi.NULL:
-            raise BpfError(ffi.errno, f"open object {name}", "; ".join(take_log()[-2:]))
+            raise BpfError(code, f"open object {name}", "; ".join(take_log()[-2:]))
         return cls(pointer, data, name)
 
     def enum_values(self, name: str) -> dict[str, int]:
@@ -149,7 +157,10 @@ class Object:
         return btf.enum_values(self._types, name)
 
     def load(self) -> None:
-        """Creates the maps and loads the programs. VerifierError names the program and carries the log."""
+        """Creates the maps and loads the programs. VerifierError names the program and carries the log.
+
+        May run in another thread than the rest, as long as nobody else uses this object meanwhile.
+        """
         take_log()
         result = lib.bpf_object__load(self._pointer)
         said = take_log()
@@ -161,14 +172,19 @@ class Object:
 
     def map(self, name: str) -> Map:
         """A loaded map, owned by the caller."""
-        return Map(dup_fd(lib.bpf_map__fd(self.maps[name]._pointer), f"map {name}"))
+        return Map(self._dup(lib.bpf_map__fd(self.maps[name]._pointer), f"map {name}"))
 
     def program(self, name: str) -> Program:
         """A loaded program, owned by the caller."""
-        return Program(dup_fd(lib.bpf_program__fd(self.programs[name]._pointer), f"program {name}"))
+        return Program(self._dup(lib.bpf_program__fd(self.programs[name]._pointer), f"program {name}"))
 
     def close(self) -> None:
         if self._pointer is not None:
+            for spec in self.maps.values():  # a use from now on is a TypeError, not one of freed memory
+                spec._pointer = spec._types = None
+            for program in self.programs.values():
+                program._pointer = None
+            self._types = None
             lib.bpf_object__close(self._pointer)
             self._pointer = None
 
@@ -177,6 +193,11 @@ class Object:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _dup(self, fd: int, what: str) -> int:
+        if fd < 0:
+            raise BpfError(errno.ENOENT, what, f"object {self.name} has not loaded it")
+        return dup_fd(fd, what)
 
     def _each(self, following: Any) -> list[Any]:
         found, pointer = [], ffi.NULL

@@ -22,7 +22,7 @@ class _Statfs(ctypes.Structure):
 def is_bpffs(path: str | Path) -> bool:
     """Whether the path lies in a bpffs."""
     buffer = _Statfs()
-    return _libc.statfs(os.fsencode(path), ctypes.byref(buffer)) == 0 and buffer.f_type & 0xFFFFFFFF == _MAGIC
+    return bool(_libc.statfs(os.fsencode(path), ctypes.byref(buffer)) == 0 and buffer.f_type & 0xFFFFFFFF == _MAGIC)
 
 
 def ensure_bpffs(path: str | Path = BPFFS) -> None:
@@ -43,7 +43,7 @@ def check_name(name: str) -> None:
 def remove(path: str | Path) -> None:
     """Removes a pin or a folder of pins; nothing happens if it isn't there."""
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass, fields
 from functools import cache
 
-from polycube.bpf.lib import ffi, lib
-from polycube.bpf.link import AttachType
+from polycube.bpf.lib import disabled, ffi, lib
+from polycube.bpf.link import has_tcx
 from polycube.bpf.map import MapType
 
 _XDP, _SCHED_CLS = 6, 3
@@ -35,18 +33,12 @@ class Features:
 @cache
 def features() -> Features:
     """Probes once a process."""
-    disabled = set(os.environ.get("POLYCUBE_DISABLE_FEATURES", "").replace(" ", "").split(","))
     found = {
-        "tcx": _tcx(),
+        "tcx": has_tcx(),
         "ringbuf": lib.libbpf_probe_bpf_map_type(MapType.RINGBUF, ffi.NULL) == 1,
         "bpf_loop": lib.libbpf_probe_bpf_helper(_SCHED_CLS, _HELPER_LOOP, ffi.NULL) == 1,
         "redirect_peer": lib.libbpf_probe_bpf_helper(_SCHED_CLS, _HELPER_REDIRECT_PEER, ffi.NULL) == 1,
         "xdp_load_bytes": lib.libbpf_probe_bpf_helper(_XDP, _HELPER_XDP_LOAD_BYTES, ffi.NULL) == 1,
         "devmap_hash": lib.libbpf_probe_bpf_map_type(MapType.DEVMAP_HASH, ffi.NULL) == 1,
     }
-    return Features(**{name: value and name not in disabled for name, value in found.items()})
-
-
-def _tcx() -> bool:
-    # Without TCX the attach type itself is refused (EINVAL) before the bad program is looked at (EBADF).
-    return bool(lib.bpf_link_create(0xFFFF, 1, AttachType.TCX_INGRESS, ffi.NULL) != -errno.EINVAL)
+    return Features(**{name: value and name not in disabled() for name, value in found.items()})

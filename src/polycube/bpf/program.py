@@ -11,6 +11,15 @@ from polycube.bpf.fd import Handle, name_of
 from polycube.bpf.lib import check, ffi, lib
 
 LIVE_FRAMES = 1 << 1
+_INFO_SIZE = 224
+_INFO = {  # offsets in struct bpf_prog_info
+    "type": 0, "id": 4, "tag": 8, "jited_prog_len": 16, "xlated_prog_len": 20, "load_time": 40, "nr_map_ids": 52, "map_ids": 56, "name": 64,
+    "run_time_ns": 192, "run_cnt": 200, "verified_insns": 216,
+}
+_SK_BUFF_SIZE = 192
+_SK_BUFF = {  # offsets in struct __sk_buff
+    "mark": 8, "priority": 32, "ingress_ifindex": 36, "ifindex": 40, "cb": 48, "gso_segs": 164, "gso_size": 176,
+}
 
 
 @dataclass(frozen=True)
@@ -48,16 +57,24 @@ def xdp_md(length: int, *, ingress_ifindex: int = 0, rx_queue_index: int = 0, me
 
 
 def sk_buff(
-    *, mark: int = 0, priority: int = 0, ingress_ifindex: int = 0, ifindex: int = 0, cb: tuple[int, ...] = (0,) * 5, gso_segs: int = 0, gso_size: int = 0
+    *,
+    mark: int = 0,
+    priority: int = 0,
+    ingress_ifindex: int = 0,
+    ifindex: int = 0,
+    cb: tuple[int, ...] = (0,) * 5,
+    gso_segs: int = 0,
+    gso_size: int = 0,
 ) -> bytes:
     """A struct __sk_buff with the members a test run accepts."""
-    buffer = bytearray(192)
-    struct.pack_into("<I", buffer, 8, mark)
-    struct.pack_into("<I", buffer, 32, priority)
-    struct.pack_into("<2I", buffer, 36, ingress_ifindex, ifindex)
-    struct.pack_into("<5I", buffer, 48, *cb)
-    struct.pack_into("<I", buffer, 164, gso_segs)
-    struct.pack_into("<I", buffer, 176, gso_size)
+    buffer = bytearray(_SK_BUFF_SIZE)
+    struct.pack_into("<I", buffer, _SK_BUFF["mark"], mark)
+    struct.pack_into("<I", buffer, _SK_BUFF["priority"], priority)
+    struct.pack_into("<I", buffer, _SK_BUFF["ingress_ifindex"], ingress_ifindex)
+    struct.pack_into("<I", buffer, _SK_BUFF["ifindex"], ifindex)
+    struct.pack_into("<5I", buffer, _SK_BUFF["cb"], *cb)
+    struct.pack_into("<I", buffer, _SK_BUFF["gso_segs"], gso_segs)
+    struct.pack_into("<I", buffer, _SK_BUFF["gso_size"], gso_size)
     return bytes(buffer)
 
 
@@ -72,23 +89,33 @@ class Program(Handle):
 
     @property
     def info(self) -> ProgramInfo:
-        raw = self._info(224)
-        type, id = struct.unpack_from("<2I", raw, 0)
-        jited, xlated = struct.unpack_from("<2I", raw, 16)
-        load_time, _, map_count = struct.unpack_from("<Q2I", raw, 40)
-        run_time, run_cnt = struct.unpack_from("<2Q", raw, 192)
-        (verified,) = struct.unpack_from("<I", raw, 216)
+        raw = self._info(_INFO_SIZE)
+
+        def number(name: str, form: str = "<I") -> int:
+            return int(struct.unpack_from(form, raw, _INFO[name])[0])
+
+        tag, name = raw[_INFO["tag"] :][:8].hex(), name_of(raw[_INFO["name"] :][:16])
         return ProgramInfo(
-            type, id, raw[8:16].hex(), name_of(raw[64:80]), jited, xlated, load_time, self._map_ids(map_count), run_time, run_cnt, verified
+            type=number("type"),
+            id=number("id"),
+            tag=tag,
+            name=name,
+            jited_len=number("jited_prog_len"),
+            xlated_len=number("xlated_prog_len"),
+            load_time=number("load_time", "<Q"),
+            map_ids=self._map_ids(number("nr_map_ids")),
+            run_time_ns=number("run_time_ns", "<Q"),
+            run_cnt=number("run_cnt", "<Q"),
+            verified_insns=number("verified_insns"),
         )
 
     def _map_ids(self, count: int) -> tuple[int, ...]:
         if not count:
             return ()
-        ids, info = ffi.new("uint32_t[]", count), ffi.new("char[]", 224)
-        struct.pack_into("<I", ffi.buffer(info), 52, count)
-        struct.pack_into("<Q", ffi.buffer(info), 56, int(ffi.cast("uintptr_t", ids)))
-        length = ffi.new("uint32_t *", 224)
+        ids, info = ffi.new("uint32_t[]", count), ffi.new("char[]", _INFO_SIZE)
+        struct.pack_into("<I", ffi.buffer(info), _INFO["nr_map_ids"], count)
+        struct.pack_into("<Q", ffi.buffer(info), _INFO["map_ids"], int(ffi.cast("uintptr_t", ids)))
+        length = ffi.new("uint32_t *", _INFO_SIZE)
         check(lib.bpf_obj_get_info_by_fd(self.fd, info, length), "maps of program")
         return tuple(int(id) for id in ids)
 
@@ -115,4 +142,5 @@ class Program(Handle):
                 opts.ctx_out, opts.ctx_size_out = context_out, len(context)
         check(lib.bpf_prog_test_run_opts(self.fd, opts), "test run")
         left = b"" if live else bytes(ffi.buffer(out, opts.data_size_out))
-        return TestRun(int(opts.retval), left, bytes(ffi.buffer(context_out)) if context_out else b"", int(opts.duration))
+        left_context = bytes(ffi.buffer(context_out, opts.ctx_size_out)) if context_out else b""
+        return TestRun(int(opts.retval), left, left_context, int(opts.duration))

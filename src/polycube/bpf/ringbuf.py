@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, Self
 
+from polycube.bpf.errors import BpfError
 from polycube.bpf.lib import check, ffi, lib
 from polycube.bpf.map import Map
 
@@ -18,7 +20,7 @@ class RingBuffer:
         self._left = 0
         self._taken = 0
         self._failure: BaseException | None = None
-        self._map = map
+        self._map = map.dup()  # libbpf's epoll forgets a map whose last file descriptor goes
         self._trampoline = ffi.callback("int(void *, void *, size_t)", self._record)
         self._ring: Any = check(lib.ring_buffer__new(map.fd, self._trampoline, ffi.NULL, ffi.NULL), "open ring buffer")
         self.epoll_fd = int(lib.ring_buffer__epoll_fd(self._ring))
@@ -26,11 +28,14 @@ class RingBuffer:
     def consume(self, budget: int = 1 << 30) -> int:
         """Takes up to `budget` records and returns their number. What the callback raises ends it and comes out here."""
         self._left, self._taken, self._failure = budget, 0, None
+        if self._ring is None:
+            raise BpfError(errno.EBADF, "consume ring buffer", "it is closed")
         if budget <= 0:
             return 0
         result = int(lib.ring_buffer__consume(self._ring))
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         if result < 0 and self._left > 0:
             check(result, "consume ring buffer")
         return self._taken
@@ -39,6 +44,7 @@ class RingBuffer:
         if self._ring is not None:
             lib.ring_buffer__free(self._ring)
             self._ring = None
+            self._map.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The older way onto a netdev's TC hooks, for kernels without TCX: a clsact qdisc with a filter that is replaced atomically.
 
-A filter belongs to the netdev, not to a process, so it survives like a pinned link does. Ours is known by handle and priority.
+A filter belongs to the netdev, not to a process, so it survives like a pinned link does. Ours is known by handle and priority; others on
+the same clsact are left alone.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from typing import Any
 
-from polycube.bpf.errors import HookBusy
+from polycube.bpf.errors import BpfError, HookBusy
 from polycube.bpf.lib import check, ffi, lib
 from polycube.bpf.link import AttachType
 from polycube.bpf.program import Program
@@ -18,6 +21,8 @@ HANDLE = 0x9C0BE
 PRIORITY = 1
 _POINT = {AttachType.TCX_INGRESS: 1, AttachType.TCX_EGRESS: 2}
 _REPLACE = 1
+_PARENTS = (0xFFFFFFF2, 0xFFFFFFF3)  # clsact's ingress and egress
+_GETTFILTER, _NEWTFILTER, _REQUEST_DUMP, _ERROR, _DONE = 46, 44, 0x301, 2, 3
 
 
 def attach(program: Program, ifindex: int, point: AttachType) -> None:
@@ -40,12 +45,34 @@ def query(ifindex: int, point: AttachType) -> int:
 
 
 def detach(ifindex: int, point: AttachType) -> None:
-    """Takes our program off; nothing happens if it or the netdev is gone. The qdisc goes when neither direction is in use."""
+    """Takes our program off; nothing happens if it or the netdev is gone. The qdisc goes when no filter is left in either direction."""
     result = lib.bpf_tc_detach(_hook(ifindex, _POINT[point]), _opts())
     if result not in (0, -errno.ENOENT, -errno.ENODEV, -errno.EINVAL):
         check(result, f"detach TC filter from netdev {ifindex}")
-    if not any(query(ifindex, other) for other in _POINT):
+    if not any(_in_use(ifindex, parent) for parent in _PARENTS):
         lib.bpf_tc_hook_destroy(_hook(ifindex, 3))
+
+
+def _in_use(ifindex: int, parent: int) -> bool:
+    # libbpf's query knows of one filter, ours: ask the kernel for all.
+    request = struct.pack("=BxHiIII", 0, 0, ifindex, 0, parent, 0)  # struct tcmsg
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+        netlink.bind((0, 0))
+        netlink.send(struct.pack("=IHHII", 16 + len(request), _GETTFILTER, _REQUEST_DUMP, 1, 0) + request)
+        while True:
+            answer, at = netlink.recv(1 << 18), 0
+            while at + 16 <= len(answer):
+                length, kind = struct.unpack_from("=IH", answer, at)
+                if kind == _NEWTFILTER:
+                    return True
+                if kind == _ERROR:
+                    code = -struct.unpack_from("=i", answer, at + 16)[0]
+                    if code in (errno.ENODEV, errno.EINVAL, errno.ENOENT, 0):  # no such netdev or no such qdisc
+                        return False
+                    raise BpfError(code, f"list TC filters of netdev {ifindex}")
+                if kind == _DONE:
+                    return False
+                at += length + 3 & ~3
 
 
 def _hook(ifindex: int, point: int) -> Any:

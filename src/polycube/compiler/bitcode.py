@@ -38,3 +38,8 @@ def inputs(spec: UnitSpec | Helper) -> list[Path]:
         raise CompileError(spec.title, spec.hook, "units of several members cannot be emitted yet")
     function = spec.members[0].function
     return [unit_bitcode(function.transparent, spec.hook), function_bitcode(function, spec.hook)]
+
+
+def has_egress(function: Function, hook: Hook) -> bool:
+    """Whether the function defines HANDLER(egress): the symbol table of bitcode holds names of what is defined, as plain bytes."""
+    return b"pcn_egress" in function_bitcode(function, hook).read_bytes()

@@ -313,10 +313,13 @@ PCN_SEC int entry(struct pcn_ctx *ctx)
 	__u32 ifindex = pcn_ifindex(ctx);
 	struct pcn_entry *at;
 
-	if (ifindex < PCN_ENTRIES)
+	if (ifindex < PCN_ENTRIES) {
 		at = bpf_map_lookup_elem(&pcn_entries, &ifindex);
-	else
+	} else {
 		at = bpf_map_lookup_elem(&pcn_entries_high, &ifindex);
+		/* Keeps the two calls apart: merged into one with a choice of maps, the verifier could not inline the look-up. */
+		asm volatile("" : "+r"(at));
+	}
 	if (!at || !at->id)
 		return drop(&pkt, PCN_DROP_NO_ENTRY);
 	pkt.in_port = at->port;

@@ -62,8 +62,8 @@ static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, _
 
 static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 {
-	__u32 number = pkt->out_port;
-	struct flood flood = {.ctx = ctx, .in_port = pkt->in_port, .len = pkt->len};
+	__u32 number = pkt->out_port, in_port = pkt->in_port; /* copies: a packet whose address is taken does not stay in registers */
+	struct flood flood = {.ctx = ctx, .in_port = in_port, .len = pkt->len};
 
 	flood.domain = bpf_map_lookup_elem(&domains, &number);
 	if (!flood.domain)
@@ -76,11 +76,11 @@ static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 #else
 	struct pcn_flood_key key = {.domain = number, .port = PCN_ANY_PORT};
 	__u64 flags = BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS;
-	struct pcn_port *in = bpf_map_lookup_elem(&ports, &pkt->in_port);
+	struct pcn_port *in = bpf_map_lookup_elem(&ports, &in_port);
 	void *devices;
 
 	if (in && in->flags & PCN_PORT_OWN_FLOOD) {
-		key.port = pkt->in_port;
+		key.port = in_port;
 		flags = BPF_F_BROADCAST;
 	}
 	devices = bpf_map_lookup_elem(&flood_devices, &key);

@@ -114,6 +114,7 @@ class Cube(Generic[C]):
 
     config: ClassVar[type[CubeConfig]]
     version: ClassVar[str] = "1.0.0"
+    layer: ClassVar[int] = 0  # of a transparent cube: where `position=auto` puts it in a stack, the lower the nearer to index 0
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class Cube(Generic[C]):
         self.log = log
         self.current: C | None = None  # the configuration that stands; set by the worker
         self.ports: Mapping[str, PortFacts] = {}
+        self.former_ports: Mapping[str, PortFacts] = {}  # in `apply` and `facts`: as they were before the change
         self.parent = ""  # of an attached transparent cube: "cube:port" or a netdev's name
         self._host = host
 

@@ -26,13 +26,15 @@ from polycube.core.topology import VETH_BASE
 from polycube.net import netns, readiness
 from polycube.net.addr import Mac, parse_interface
 from polycube.net.links import Links
+from polycube.net.rtnl import Rtnl
 
 INJECT_OUTER, INJECT_INNER = VETH_BASE - 2, VETH_BASE - 1
 LEAD_XDP = "lead_xdp"
-PROGRAMS = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
+PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
 _NEXT = ("none", "netdev", "cube", "stack")
 _FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4}
 _META_OUT = 1
+_REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
 _PER_HOOK = {"pcn_progs"}
 _ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
@@ -222,7 +224,7 @@ class Kernel:
             pin.remove(path)
 
     async def _set_veth(self, index: int, new: dict[str, str]) -> None:
-        await self.links.create_veth(new["name"] + "a", new["name"] + "b", index=index, peer_index=index + 1)
+        await _create_veth(new["name"] + "a", index, new["name"] + "b", index + 1)
         for end in (index, index + 1):
             await self.links.disable_ipv6(end)
             await self.links.set_up(end)
@@ -264,6 +266,21 @@ class Kernel:
     async def _unset_netdev(self, ifindex: int, property: str, old: Any) -> None:
         if property != "mac" and await self.links.find(ifindex):
             await self.links.del_address(ifindex, parse_interface(property))
+
+    # ---- counters ----
+
+    def reset_port(self, id: int) -> None:
+        """Counters of a port begin at zero."""
+        counters = self._counting("pcn_counters")
+        if counters:
+            counters.set(u32(id), bytes(counters.info.value_size))
+
+    def reset_drops(self, cube: int) -> None:
+        """Drop reasons of a cube begin at zero."""
+        drops = self._counting("pcn_drops")
+        if drops:
+            for reason in range(_REASONS):
+                drops.set(u32(cube * _REASONS + reason), bytes(8))
 
     # ---- loading ----
 
@@ -353,7 +370,7 @@ class Kernel:
     async def _make_injection_device(self) -> None:
         inner = INJECTION_DEVICE[:-1] + "1"
         if not await self.links.find(INJECT_OUTER):
-            await self.links.create_veth(INJECTION_DEVICE, inner, index=INJECT_OUTER, peer_index=INJECT_INNER, mtu=65535)
+            await _create_veth(INJECTION_DEVICE, INJECT_OUTER, inner, INJECT_INNER, mtu=65535)
         for end in (INJECT_OUTER, INJECT_INNER):
             await self.links.disable_ipv6(end)
             await self.links.set_up(end)
@@ -380,6 +397,11 @@ class Kernel:
     def _shared(self, name: str) -> Map:
         return self._map(self.paths.shared_map(name))
 
+    def _counting(self, name: str) -> Map | None:
+        """Counters come with the first unit."""
+        path = self.paths.shared_map(name)
+        return self._map(path) if path in self._maps or path.exists() else None
+
     def _unit_map(self, uuid: str, unit: str, name: str) -> Map:
         return self._map(self.paths.units / uuid / unit / name)
 
@@ -394,6 +416,14 @@ class Kernel:
     def _forget(self, folder: Path) -> None:
         for path in [path for path in self._maps if folder in path.parents]:
             self._maps.pop(path).close()
+
+
+async def _create_veth(name: str, index: int, peer: str, peer_index: int, mtu: int = 1500) -> None:
+    def create() -> None:
+        with Rtnl() as rtnl:
+            rtnl.create_veth(name, index, peer, peer_index, mtu)
+
+    await netns.call_in(None, create)
 
 
 def _flood_key(domain: int, port: int) -> bytes:

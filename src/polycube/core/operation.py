@@ -106,12 +106,18 @@ class Plan:
         return iter((*self.ahead, *self.behind, *self.last))
 
 
+def _closes(operation: Operation) -> bool:
+    """A port that leads nowhere from now on: as good as removed, hence not before frames have stopped coming that way."""
+    return operation.key.kind is Kind.PORT and operation.old is not None and operation.new["next"] == "none"
+
+
 def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Plan:
     """What leads from `old` to `new`; `writes` are operations on cubes' maps, which keep their order."""
-    ahead = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
-    ahead += writes
+    changes = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
+    closing = [operation for operation in changes if _closes(operation)]
+    ahead = [operation for operation in changes if not _closes(operation)] + list(writes)
     ahead.sort(key=lambda operation: (rank(operation), operation.old is not None and operation.key.kind is not Kind.MAP))
-    gone = [Operation(key, value, None) for key, value in old.items() if key not in new]
+    gone = closing + [Operation(key, value, None) for key, value in old.items() if key not in new]
     gone.sort(key=lambda operation: -operation.key.kind)
     final = (Kind.UNIT, Kind.STATE)
     behind = tuple(operation for operation in gone if operation.key.kind not in final)

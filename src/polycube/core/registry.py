@@ -44,6 +44,15 @@ class Installed:
         return (self.cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def installed() -> dict[str, Installed]:
-    """By name."""
-    return {entry.name: Installed(entry.name, entry.value) for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+def installed() -> tuple[dict[str, Installed], list[str]]:
+    """Services by name, and a sentence on each that can't be imported: it must not keep the others from working."""
+    found, broken = {}, []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        service = Installed(entry.name, entry.value)
+        try:
+            if not issubclass(service.cls, Cube):
+                raise TypeError(f"{entry.value} is no Cube")
+            found[entry.name] = service
+        except Exception as error:
+            broken.append(f"service {entry.name} can't be loaded: {type(error).__name__}: {error}")
+    return found, broken

@@ -111,6 +111,7 @@ class Resident:
         names = [name for name, port in after.ports.items() if before is None or before.ports.get(name) != port]
         moved = before is not None and before.parent != after.parent
         self._cfg.take()
+        self.cube.former_ports = before.ports if before else {}
         with self._shown(after), self._maps.recording() as writes:
             if change or before is None:
                 self.cube.apply(change)

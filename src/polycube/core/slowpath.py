@@ -26,8 +26,8 @@ FLAG_XDP, FLAG_VLAN, FLAG_EGRESS, FLAG_TRUNCATED = 1, 2, 4, 8
 INJECT = struct.Struct("<HHIII")  # struct pcn_inject: port, flags, id, slot, pad
 META_OUT, MARK_OUT = 1, 0x8000
 
-# 4 KB page - 256 headroom - 320 struct skb_shared_info: the kernel runs no multi-buffer live frames
-MAX_XDP = 4096 - 256 - 320 - INJECT.size
+# 4 KB page - 112 struct xdp_page_head (kernel 6.18) - 256 headroom - 320 struct skb_shared_info: live frames have one buffer
+MAX_XDP = 4096 - 112 - 256 - 320 - INJECT.size
 
 _VLAN = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")
 _CHECKSUM = {6: 16, 17: 6}  # of TCP and UDP: offset of the field

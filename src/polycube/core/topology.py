@@ -187,7 +187,7 @@ class Builder:
     def _chain_in(self, hook: str, inward: Iterable[CubeSpec], last: Hop | None) -> None:
         """Next hops of transparent cubes on the way in, from the outermost; behind the last one `last`, or the stack."""
         hops = [Hop(tcube, INGRESS, tcube.ids[INGRESS]) for tcube in inward]
-        for hop, following in zip(hops, [*hops[1:], last], strict=True):
+        for hop, following in zip(hops, [*hops[1:], last], strict=False):
             self._port(hop, hook, _to_hop(hop.id, following) if following else _stack(hop.id))
 
     def _chain_out(self, cube: CubeSpec, port: PortSpec, stack: list[CubeSpec], final: list[Hop] | NetdevSpec | str) -> dict[str, Any]:

@@ -338,17 +338,17 @@ class Slot:
         rest = b""
         try:
             while chunk := await reader.read(1 << 16):
-                *lines, rest = (rest + chunk).split(b"\n")
+                text, newline, rest = (rest + chunk).rpartition(b"\n")
                 if len(rest) > 1 << 16:
-                    lines, rest = [*lines, rest], b""
-                for text in lines:
-                    self._stderr(text)
+                    text, rest = text + newline + rest, b""
+                self._stderr(text)
             self._stderr(rest)
         finally:
             transport.close()
 
     def _stderr(self, text: bytes) -> None:
+        """One event for what was written at once: a traceback stays whole."""
         if text.strip():
-            event = text.decode(errors="replace").rstrip()
+            event, _, more = text.decode(errors="replace").strip().partition("\n")
             fields = {"source": "stderr"}
-            self._logged(time=time.time(), level="warning", event=event, cube="", fields=fields, exception=None)
+            self._logged(time=time.time(), level="warning", event=event, cube="", fields=fields, exception=more or None)

@@ -98,12 +98,10 @@ class Links:
         mtu: int | None = None,
         mac: Mac | None = None,
         peer_mac: Mac | None = None,
-        index: int | None = None,
-        peer_index: int | None = None,
     ) -> Netdev:
-        """Make a veth pair and return the near end; the other end may be born in another namespace. The indexes may be chosen."""
-        near: dict[str, Any] = {"ifname": name, "kind": "veth"} | ({"index": index} if index else {})
-        far: dict[str, Any] = {"ifname": peer} | ({"index": peer_index} if peer_index else {})
+        """Make a veth pair and return the near end; the other end may be born in another namespace."""
+        near: dict[str, Any] = {"ifname": name, "kind": "veth"}
+        far: dict[str, Any] = {"ifname": peer}
         for end, address in ((near, mac), (far, peer_mac)):
             if mtu is not None:
                 end["mtu"] = mtu

@@ -21,6 +21,8 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_GETLINK, RTM_GETADDR, RTM_GETNSID = 16, 18, 22, 90
 NETNSA_NSID, NETNSA_FD = 1, 3
+_CREATE, _EXCL = 0x400, 0x200
+_IFNAME, _MTU, _LINKINFO, _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 3, 4, 18, 1, 2, 1
 
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 18
@@ -85,9 +87,25 @@ class Rtnl:
                 return int(value)
         return None
 
+    def create_veth(self, name: str, index: int, peer: str, peer_index: int, mtu: int = 1500) -> None:
+        """Makes a veth pair whose ends have chosen ifindexes; pyroute2 can't give one to the other end."""
+
+        def end(name: str, index: int) -> bytes:
+            header = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+            return header + attribute(_IFNAME, name.encode() + b"\0") + attribute(_MTU, struct.pack("=I", mtu))
+
+        data = attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, end(peer, peer_index)))
+        info = attribute(_LINKINFO, attribute(_INFO_KIND, b"veth") + data)
+        self.request(RTM_NEWLINK, end(name, index) + info, NLM_F_ACK | _CREATE | _EXCL)
+
     def _dump(self, kind: int, payload: bytes) -> Iterator[Any]:
         for _, data in self.request(kind, payload, NLM_F_DUMP):
             yield from decode(data)
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """A netlink attribute, padded."""
+    return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -75,8 +75,8 @@ def difference(actual: bytes, expected: bytes) -> str | None:
 def layer_difference(actual: Any, expected: Any) -> list[str]:
     """The lines about one layer; a layer that is equal takes one."""
     if actual is None or expected is None or actual.name != expected.name:
-        there = lambda layer: layer.name if layer is not None else "nothing"  # noqa: E731
-        return [f"! {there(actual)} instead of {there(expected)}"]
+        there, wanted = (layer.name if layer is not None else "nothing" for layer in (actual, expected))
+        return [f"! {there} instead of {wanted}"]
     ours, theirs = fields(actual), fields(expected)
     if ours == theirs:
         return [f"  {actual.name}"]

@@ -40,6 +40,7 @@ META_OUT = 1
 FLAG_VLAN = 0x8000
 RECORD = struct.Struct("<IIHHIHHI")
 MTU = 9000
+HEADERS = {b"\x08\x00": 20, b"\x86\xdd": 40}
 INJECT = struct.Struct("<HHIII")
 
 
@@ -152,7 +153,7 @@ class Stage:
         self.ids = Numbers(1, 16384)
         self.records: list[Record] = []
         self._links: list[Link] = []
-        self._leads: list[tuple[int, int]] = []
+        self._devices: list[tuple[int, int]] = []
         self._used = 0
         helper = self.load(emit(Helper("probe", FOLDER, hook)), "probe")
         inject = self.load(emit(injector(hook)), "inject")
@@ -163,12 +164,14 @@ class Stage:
         if hook == Hook.TC:
             self.prologue = helper.program("prologue")
             self.start = helper.map("probe_start")
+            self.wire = helper.program("wire")
+            self.wires = helper.map("probe_wires")
             self._ingress(self.lead, self.near)
         else:
             self.inject = inject.program("pcn_inject")
             observer = self.load(emit(Helper("probe", FOLDER, Hook.TC)), "observer")
-            with observer.program("passed") as passed:
-                self._ingress(passed, self.near)
+            self.passed = observer.program("passed")
+            self._ingress(self.passed, self.near)
         self._ring = RingBuffer(self.maps["probe_records"], lambda data: self.records.append(decode(data)))
 
     def load(self, data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> Object:
@@ -185,32 +188,49 @@ class Stage:
                 self.maps.setdefault(spec.name, opened.map(spec.name))
         return opened
 
-    def flood_device(self, index: int) -> tuple[int, int]:
-        """The index-th internal veth: frames redirected to the first end come in by the second, whose program leads them on."""
-        while len(self._leads) <= index:
-            outer, inner = veth(f"pcnl{len(self._leads)}")
-            self._links.append(Link.xdp(self.lead, inner))
-            self._leads.append((outer, inner))
-        return self._leads[index]
-
     def take_device(self) -> tuple[int, int]:
-        """An internal veth nobody uses, until `free_devices`."""
+        """An internal veth nobody uses, until `free_devices`: what is sent to its first end comes in by the second."""
+        if self._used == len(self._devices):
+            outer, inner = veth(f"pcn{self.hook}{self._used}")
+            if self.hook == Hook.XDP:
+                self._links.append(Link.xdp(self.lead, inner))
+                self._ingress(self.passed, outer)
+            else:
+                self._ingress(self.wire, inner)
+            self._devices.append((outer, inner))
         self._used += 1
-        return self.flood_device(self._used - 1)
+        return self._devices[self._used - 1]
 
     def free_devices(self) -> None:
         """All internal veths are free again."""
         self._used = 0
 
-    def run(self, program: Program, frame: bytes, *, cb: Sequence[int] = (0,) * 5, mark: int = 0) -> int | None:
-        """Runs a program once on a frame that seems to come from the stage's device. TC gives the program's return value."""
-        with one_cpu():
+    def lead_to(self, slot: int, port: int, flags: int, id: int) -> int:
+        """XDP: a netdev, such that frames redirected to it come to a port of the cube in that slot."""
+        outer, inner = self.take_device()
+        self.maps["pcn_leads"].set(u32(inner), INJECT.pack(port, flags, id, slot, 0))
+        return outer
+
+    def netdev(self, endpoint: int) -> int:
+        """A netdev with nothing but the probe behind it."""
+        if self.hook == Hook.XDP:
+            return self.lead_to(PROBE_SLOT, endpoint, 0, 0)
+        outer, inner = self.take_device()
+        self.wires.set(u32(inner), u32(endpoint))
+        return outer
+
+    def run(self, program: Program, frame: bytes, *, ifindex: int = 0, cb: Sequence[int] = (0,) * 5, mark: int = 0) -> int | None:
+        """Runs a program once on a frame that seems to come from a netdev. TC gives the program's return value."""
+        ifindex = ifindex or self.near
+        with OneCpu():
             if self.hook == Hook.XDP:
-                program.test_run(frame, context=xdp_md(len(frame), ingress_ifindex=self.near), live=True, batch_size=1)
+                program.test_run(frame, context=xdp_md(len(frame), ingress_ifindex=ifindex), live=True, batch_size=1)
                 return None
             self.start.set(u32(0), u32(program.fd))
-            context = sk_buff(ifindex=self.near, cb=tuple(cb), mark=mark)
-            self.left = self.prologue.test_run(frame, context=context)
+            if len(frame) - 14 < HEADERS.get(frame[12:14], 0):  # the kernel refuses it: the prologue puts the EtherType in
+                cb = (*cb[:4], int.from_bytes(frame[12:14], "little"))
+                frame = frame[:12] + b"\xff\xff" + frame[14:]
+            self.left = self.prologue.test_run(frame, context=sk_buff(ifindex=ifindex, cb=tuple(cb), mark=mark))
             return self.left.retval
 
     def consume(self) -> int:
@@ -224,7 +244,7 @@ class Stage:
             tcfilter.attach(program, ifindex, AttachType.TCX_INGRESS)
 
 
-class one_cpu:  # noqa: N801 - reads as a statement
+class OneCpu:
     """Keeps this thread on one CPU, so that what a run queues is handled there before the run returns."""
 
     def __enter__(self) -> None:

@@ -7,9 +7,7 @@
 
 #include "router.h"
 
-#define ARPHRD_ETHER 1
-#define ARPOP_REQUEST 1
-#define ARPOP_REPLY 2
+enum { ROUTER_ARP_ETHERNET = 1, ROUTER_ARP_REQUEST = 1, ROUTER_ARP_REPLY };
 
 struct router_arp {
 	struct ethhdr eth;
@@ -61,7 +59,7 @@ static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_inte
 	*(__u32 *)arp->target = word(arp->sender);
 	copy_mac(arp->sender_mac, in->mac);
 	*(__u32 *)arp->sender = target;
-	arp->operation = bpf_htons(ARPOP_REPLY);
+	arp->operation = bpf_htons(ROUTER_ARP_REPLY);
 	return pcn_forward(pkt, pkt->in_port);
 }
 
@@ -72,19 +70,19 @@ static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt
 	__u32 sender;
 	int ours;
 
-	if (!arp || arp->hardware != bpf_htons(ARPHRD_ETHER) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
+	if (!arp || arp->hardware != bpf_htons(ROUTER_ARP_ETHERNET) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
 	    arp->protocol_len != 4 || arp->sender_mac[0] & 1)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	sender = word(arp->sender);
 	if (sender && own4(sender))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
-	if (arp->operation == bpf_htons(ARPOP_REPLY))
+	if (arp->operation == bpf_htons(ROUTER_ARP_REPLY))
 		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
 	route = route4_of(word(arp->target));
 	ours = route && route->kind == ROUTER_LOCAL && route->port == pkt->in_port;
 	if (sender)
 		learn4(pkt->in_port, sender, arp->sender_mac, ours);
-	if (!ours || arp->operation != bpf_htons(ARPOP_REQUEST))
+	if (!ours || arp->operation != bpf_htons(ROUTER_ARP_REQUEST))
 		return pcn_drop(pkt, ARP_IGNORED);
 	return arp_answer(pkt, in, arp);
 }

@@ -7,20 +7,10 @@
 
 #include "nd.h"
 
-#include <linux/ip.h>
-
 static __always_inline void turn_back(struct ethhdr *eth, struct router_interface *in)
 {
 	copy_mac(eth->h_dest, eth->h_source);
 	copy_mac(eth->h_source, in->mac);
-}
-
-/* Subtracts `by` (network byte order) from what a checksum covers. */
-static __always_inline __u16 sum_without(__u16 check, __u16 by)
-{
-	__u32 sum = (__u32)check + by;
-
-	return (sum & 0xffff) + (sum >> 16);
 }
 
 /* The kernel's own header needs the C library's. */
@@ -51,9 +41,9 @@ static __always_inline int echo4(struct pcn_packet *pkt, struct router_interface
 	ip->daddr = from;
 	ip->ttl = ROUTER_HOP_LIMIT;
 	new = *(__u16 *)&ip->ttl;
-	ip->check = sum_without(sum_without(ip->check, old), ~new);
+	ip->check = pcn_csum_update(ip->check, old, new);
 	echo->icmp.type = ICMP_ECHOREPLY;
-	echo->icmp.checksum = sum_without(echo->icmp.checksum, bpf_htons(ICMP_ECHO << 8));
+	echo->icmp.checksum = pcn_csum_update(echo->icmp.checksum, ICMP_ECHO, ICMP_ECHOREPLY); /* the type is the first byte of its word */
 	turn_back(&echo->eth, in);
 	return pcn_forward(pkt, pkt->in_port);
 }
@@ -91,7 +81,7 @@ static __always_inline int echo6(struct pcn_ctx *ctx, struct pcn_packet *pkt, st
 	memcpy(&echo->ip.saddr, &echo->ip.daddr, sizeof(from));
 	memcpy(&echo->ip.daddr, &from, sizeof(from));
 	echo->icmp.icmp6_type = ICMPV6_ECHO_REPLY;
-	echo->icmp.icmp6_cksum = sum_without(echo->icmp.icmp6_cksum, ~bpf_htons(0x0100));
+	echo->icmp.icmp6_cksum = pcn_csum_update(echo->icmp.icmp6_cksum, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY);
 	turn_back(&echo->eth, in);
 	pcn_store(ctx, __builtin_offsetof(struct router_echo6, ip.hop_limit), &hop_limit, 1);
 	return pcn_forward(pkt, pkt->in_port);

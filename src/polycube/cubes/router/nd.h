@@ -7,9 +7,7 @@
 
 #include "router.h"
 
-#include <linux/in.h>
 #include <linux/icmpv6.h>
-#include <linux/ipv6.h>
 
 #define ND_SOLICITATION 135
 #define ND_ADVERTISEMENT 136

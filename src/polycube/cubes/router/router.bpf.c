@@ -7,37 +7,32 @@
 #include "local.h"
 #include "arp.h"
 
-#define likely(_x) __builtin_expect(!!(_x), 1)
-#define unlikely(_x) __builtin_expect(!!(_x), 0)
-
-/*
- * Whether a packet is too large for its way out. What the kernel will still cut into segments (GSO) counts by their size; segments of TCP
- * have the header of the packet, of UDP eight bytes.
- */
-static __always_inline int exceeds(struct pcn_ctx *ctx, __u32 len, __u32 mtu, __u32 header, __u8 proto)
+/* Whether a packet whose length is above the MTU does not fit after all: what the kernel will still cut into segments may. */
+static __always_inline int exceeds(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 mtu, __u32 header, __u8 proto)
 {
-	if (likely(len <= mtu) || !mtu)
+	if (!mtu)
 		return 0;
 #ifdef PCN_TC
-	if (ctx->gso_size) {
-		__u8 *offset = proto == IPPROTO_TCP ? frame_at(ctx, ETH_HLEN + header + 12, 1) : 0;
-
-		return header + (offset ? (*offset >> 4) * 4 : 8) + ctx->gso_size > mtu;
-	}
-#endif
+	pkt->l3 = ETH_HLEN;
+	pkt->l4 = ETH_HLEN + header;
+	pkt->l4_proto = proto;
+	asm volatile("" : "+r"(ctx)); /* as in frame_at */
+	return !pcn_fits(ctx, pkt, mtu);
+#else
 	return 1;
+#endif
 }
 
-/* A length field of 0 is right in a packet over 64 kB that the kernel will cut (BIG TCP). */
-static __always_inline int length_fits(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 len, __u32 header)
+/* The packet's length by its header, 0 if that can't be. It is 0 in what the kernel will cut into segments and has over 64 kB (BIG TCP). */
+static __always_inline __u32 packet_len(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 len, __u32 header)
 {
 	if (likely(len >= header && len <= pkt->len - ETH_HLEN))
-		return 1;
+		return len;
 #ifdef PCN_TC
-	return ctx->gso_size && pkt->len > 0xffff && len <= header;
-#else
-	return 0;
+	if (ctx->gso_size && pkt->len > 0xffff && len <= header)
+		return pkt->len - ETH_HLEN;
 #endif
+	return 0;
 }
 
 /* Sum of the option words behind an IPv4 header, whose length is above 5 words; -1 if the packet ends before them. */
@@ -83,15 +78,13 @@ static __always_inline int link_local4(__u32 address)
 	return (address & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
 }
 
-/* Rewrites what a hop changes: MACs, time to live, header checksum (RFC 1624: the sum loses 0x0100, its complement gains it). */
+/* Rewrites what a hop changes: MACs, time to live (the first byte of its 16-bit word), header checksum. */
 static __always_inline int send4(struct pcn_packet *pkt, struct ethhdr *eth, struct iphdr *ip, struct router_interface *out,
 				 struct router_neighbour *neighbour, __u32 port)
 {
-	__u32 check = ip->check + bpf_htons(0x0100);
-
 	mark_used(neighbour);
+	ip->check = pcn_csum_update(ip->check, ip->ttl, ip->ttl - 1);
 	ip->ttl--;
-	ip->check = check + (check >= 0xffff);
 	copy_mac(eth->h_dest, neighbour->mac);
 	copy_mac(eth->h_source, out->mac);
 	return pcn_forward(pkt, port);
@@ -104,7 +97,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	struct router_neighbour4_key key = {.port = route->port};
 	struct router_neighbour *neighbour;
 	struct router_interface *out;
-	__u32 gateway = word(route->gateway), header = ip->ihl * 4;
+	__u32 gateway = word(route->gateway);
 
 	if (link_local4(ip->daddr) || link_local4(ip->saddr))
 		return pcn_drop(pkt, LINK_LOCAL);
@@ -115,7 +108,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 		return pcn_drop(pkt, PCN_DROP_NO_PORT);
 	if (unlikely(len > out->mtu)) {
 		__u16 may_fragment = !(ip->frag_off & bpf_htons(0x4000));
-		int larger = exceeds(ctx, len, out->mtu, header, ip->protocol);
+		int larger = exceeds(ctx, pkt, out->mtu, ip->ihl * 4, ip->protocol);
 
 		if (larger && may_fragment)
 			return pcn_drop(pkt, NEEDS_FRAGMENTATION);
@@ -142,11 +135,11 @@ static __always_inline int martian4(__u8 first)
 static __always_inline int input4(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth, int group)
 {
 	struct iphdr *ip = (void *)(eth + 1);
-	__u32 len = bpf_ntohs(ip->tot_len), header = ip->ihl * 4;
+	__u32 len = packet_len(ctx, pkt, bpf_ntohs(ip->tot_len), ip->ihl * 4);
 	struct router_route4 *route;
 	__u64 sum = header_sum(ip);
 
-	if (unlikely(ip->version != 4 || ip->ihl < 5 || !length_fits(ctx, pkt, len, header)))
+	if (unlikely(ip->version != 4 || ip->ihl < 5 || !len))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (unlikely(ip->ihl > 5)) {
 		__s64 options = options_sum(ctx, ip->ihl);
@@ -202,7 +195,7 @@ static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	if (!out || !out->up)
 		return pcn_drop(pkt, PCN_DROP_NO_PORT);
 	if (unlikely(len > out->mtu)) {
-		if (exceeds(ctx, len, out->mtu, sizeof(*ip), ip->nexthdr))
+		if (exceeds(ctx, pkt, out->mtu, sizeof(*ip), ip->nexthdr))
 			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
 		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (!eth)
@@ -237,8 +230,8 @@ static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (unlikely(!eth))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	ip = (void *)(eth + 1);
-	len = sizeof(*ip) + bpf_ntohs(ip->payload_len);
-	if (unlikely(ip->version != 6 || !length_fits(ctx, pkt, len, sizeof(*ip))))
+	len = packet_len(ctx, pkt, sizeof(*ip) + bpf_ntohs(ip->payload_len), sizeof(*ip));
+	if (unlikely(ip->version != 6 || !len))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	to = (void *)&ip->daddr;
 	from = (void *)&ip->saddr;

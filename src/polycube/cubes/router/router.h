@@ -2,7 +2,11 @@
 /* What the router's data plane and control plane share: tables, reasons, limits. Addresses are bytes in network order. */
 #pragma once
 
-#include <polycube/cube.h>
+#include <polycube/csum.h>
+#include <polycube/mtu.h>
+
+#define likely(_x) __builtin_expect(!!(_x), 1)
+#define unlikely(_x) __builtin_expect(!!(_x), 0)
 
 #define ROUTER_PORTS PCN_PORTS
 #define ROUTER_HOP_LIMIT 64

@@ -12,7 +12,8 @@ DROPS(SAME_PORT, LINK_LOCAL);
 enum simplebridge_flag { SIMPLEBRIDGE_STATIC = 1 };
 
 struct simplebridge_mac {
-	__u8 address[ETH_ALEN];
+	__u8 address[ETH_ALEN] __attribute__((aligned(4)));
+	__u16 zero; /* a key of whole words is hashed and compared faster */
 };
 
 struct simplebridge_station {
@@ -25,6 +26,14 @@ MAP(fdb, HASH, struct simplebridge_mac, struct simplebridge_station, 65536);
 MAP(learn_failures, PERCPU_ARRAY, __u32, __u64, 1); /* stations that found the table full */
 
 CFG(__u32, aging_time);
+
+/* Loads of 4 and 2 bytes: copied as bytes, the compiler would assume nothing of alignment and load each one. */
+static __always_inline void simplebridge_read(struct simplebridge_mac *mac, const __u8 *address)
+{
+	*(__u32 *)mac->address = *(const __u32 *)address;
+	*(__u16 *)(mac->address + 4) = *(const __u16 *)(address + 4);
+	mac->zero = 0;
+}
 
 static __always_inline void simplebridge_learn(struct pcn_packet *pkt, const struct simplebridge_mac *source, __u32 now)
 {
@@ -59,17 +68,15 @@ HANDLER(ingress)
 	if (!eth)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (!(eth->h_source[0] & 1)) {
-		memcpy(&mac, eth->h_source, sizeof(mac));
+		simplebridge_read(&mac, eth->h_source);
 		simplebridge_learn(pkt, &mac, now);
 	}
-	if (eth->h_dest[0] & 1) {
-		static const __u8 reserved[] = {0x01, 0x80, 0xc2, 0x00, 0x00};
-
-		if (!memcmp(eth->h_dest, reserved, sizeof(reserved)) && (eth->h_dest[5] & 0xf0) == 0)
+	simplebridge_read(&mac, eth->h_dest);
+	if (mac.address[0] & 1) {
+		if (*(__u32 *)mac.address == bpf_htonl(0x0180c200) && !(*(__u16 *)(mac.address + 4) & bpf_htons(0xfff0)))
 			return pcn_drop(pkt, LINK_LOCAL);
 		return pcn_flood(pkt, 0);
 	}
-	memcpy(&mac, eth->h_dest, sizeof(mac));
 	station = bpf_map_lookup_elem(&fdb, &mac);
 	if (!station || (!(station->flags & SIMPLEBRIDGE_STATIC) && now - station->seen > aging_time))
 		return pcn_flood(pkt, 0);

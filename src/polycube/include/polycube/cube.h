@@ -28,6 +28,7 @@
 #endif
 
 #define PCN_MAX_VLANS 2
+#define PCN_MAX_OFFSET 0x1ff /* headers are looked for in the first 512 bytes; further off the verifier loses track */
 
 /*
  * What is known of the frame in hand. `in_port` to `metadata` are always valid; what stands below them is valid after the parser of
@@ -60,6 +61,17 @@ enum pcn_verdict {
 	PCN_FLOOD,    /* out of every port of domain pkt->out_port but the one it came by */
 	PCN_SLOWPATH, /* to the control plane */
 };
+
+/*
+ * A number the optimiser knows nothing of. It drops a comparison whose outcome it can prove from where a value once came from; the verifier
+ * forgets that when the value has been in memory, and needs the comparison.
+ */
+static __always_inline __u64 pcn_opaque(__u64 number)
+{
+	if (!__builtin_constant_p(number))
+		asm volatile("" : "+r"(number));
+	return number;
+}
 
 #if defined(PCN_XDP)
 #include <polycube/hook_xdp.h>

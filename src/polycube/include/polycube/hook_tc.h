@@ -5,21 +5,43 @@
 #define pcn_ctx __sk_buff
 
 /*
+ * Pointers into the frame. clang takes the two members for 32-bit numbers; where it keeps or copies one in half a register the verifier
+ * no longer sees a pointer. The volatile load and the empty assembly keep it in a whole one. (Assembly that is not empty can't be used:
+ * llvmlite has no assembler for BPF.)
+ */
+static __always_inline void *pcn_data(struct pcn_ctx *ctx)
+{
+	__u64 data = *(volatile __u32 *)&ctx->data;
+
+	asm volatile("" : "+r"(data));
+	return (void *)data;
+}
+
+static __always_inline void *pcn_data_end(struct pcn_ctx *ctx)
+{
+	__u64 end = *(volatile __u32 *)&ctx->data_end;
+
+	asm volatile("" : "+r"(end));
+	return (void *)end;
+}
+
+/*
  * The first `size` bytes at `offset`, or NULL when the frame is shorter. Headers outside the linear part are pulled in, which moves the
  * data: earlier pointers are void. Valid until the next call that pushes, pulls or resizes.
  */
 static __always_inline void *pcn_at(struct pcn_ctx *ctx, __u32 offset, __u32 size)
 {
+	__u64 at = pcn_opaque(offset);
 	void *data;
 
-	if (offset > 0x1ff)
+	if (at > PCN_MAX_OFFSET)
 		return 0;
-	data = (void *)(long)ctx->data + offset;
-	if (data + size > (void *)(long)ctx->data_end) {
+	data = pcn_data(ctx) + at;
+	if (data + size > pcn_data_end(ctx)) {
 		if (bpf_skb_pull_data(ctx, offset + size))
 			return 0;
-		data = (void *)(long)ctx->data + offset;
-		if (data + size > (void *)(long)ctx->data_end)
+		data = pcn_data(ctx) + at;
+		if (data + size > pcn_data_end(ctx))
 			return 0;
 	}
 	return data;

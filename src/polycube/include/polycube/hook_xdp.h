@@ -4,15 +4,37 @@
 
 #define pcn_ctx xdp_md
 
+/*
+ * Pointers into the frame. clang takes the two members for 32-bit numbers; where it keeps or copies one in half a register the verifier
+ * no longer sees a pointer. The volatile load and the empty assembly keep it in a whole one. (Assembly that is not empty can't be used:
+ * llvmlite has no assembler for BPF.)
+ */
+static __always_inline void *pcn_data(struct pcn_ctx *ctx)
+{
+	__u64 data = *(volatile __u32 *)&ctx->data;
+
+	asm volatile("" : "+r"(data));
+	return (void *)data;
+}
+
+static __always_inline void *pcn_data_end(struct pcn_ctx *ctx)
+{
+	__u64 end = *(volatile __u32 *)&ctx->data_end;
+
+	asm volatile("" : "+r"(end));
+	return (void *)end;
+}
+
 /* The first `size` bytes at `offset`, or NULL when the frame is shorter. Valid until the next call that pushes, pulls or resizes. */
 static __always_inline void *pcn_at(struct pcn_ctx *ctx, __u32 offset, __u32 size)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *data = pcn_data(ctx);
+	void *end = pcn_data_end(ctx);
+	__u64 at = pcn_opaque(offset);
 
-	if (offset > 0x1ff)
+	if (at > PCN_MAX_OFFSET)
 		return 0;
-	data += offset;
+	data += at;
 	return data + size > end ? 0 : data;
 }
 
@@ -22,7 +44,7 @@ static __always_inline void *pcn_at(struct pcn_ctx *ctx, __u32 offset, __u32 siz
  */
 static __always_inline __u32 pcn_len(struct pcn_ctx *ctx)
 {
-	__u32 len = ctx->data_end - ctx->data;
+	__u32 len = pcn_data_end(ctx) - pcn_data(ctx);
 
 	return len < 60 || len > 1518 ? bpf_xdp_get_buff_len(ctx) : len;
 }

@@ -15,8 +15,6 @@
  */
 #pragma once
 
-#include <linux/if_arp.h>
-#include <linux/if_vlan.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -147,7 +145,7 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 			pkt->l4 = at;
 			return 0;
 		}
-		if (i == PCN_MAX_EXTENSIONS || at > 0x1ff)
+		if (i == PCN_MAX_EXTENSIONS || at > PCN_MAX_OFFSET)
 			return PCN_DROP_EXTENSIONS;
 		extension = pcn_at(ctx, at, sizeof(*extension));
 		if (!extension)

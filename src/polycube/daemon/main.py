@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""polycubed: puts the parts together, and takes them apart again. What it set up in the kernel goes on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from polycube.bpf import BpfError, features
+from polycube.compiler.cache import ObjectCache
+from polycube.compiler.errors import CompileError
+from polycube.compiler.function import Hook, injector
+from polycube.compiler.process import Compiler
+from polycube.core.kernel import Kernel
+from polycube.core.paths import Paths
+from polycube.core.registry import installed
+from polycube.daemon import log as logs
+from polycube.daemon.api import build_app
+from polycube.daemon.config import Options, describe, load
+from polycube.daemon.http import ReadOnly
+from polycube.daemon.manager import Manager, Objects
+from polycube.daemon.pidfile import PidFile, daemonize
+from polycube.daemon.store import Store
+from polycube.daemon.workers import Workers
+from polycube.model import PolycubeError
+from polycube.net.errors import NetError
+from polycube.net.links import Links
+from polycube.net.watch import Watcher
+
+log = structlog.get_logger("polycubed")
+GROUP = "polycube"
+SETTLE = 0.002  # seconds in which further netdev events are taken together
+
+
+class Gate:
+    """The unix socket takes everything, since its permissions say who may use it; TCP is read-only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._guarded = ReadOnly(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        local = scope["type"] == "lifespan" or (server is not None and server[1] is None)
+        await (self._app if local else self._guarded)(scope, receive, send)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the daemon has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(options: Options) -> None:
+    """The life of the daemon."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with Store(options.store) as store, Compiler(ObjectCache(options.cache)) as compiler:
+        async with Links() as links, Watcher(routes=False, neighbours=False) as watcher:
+            kernel = Kernel(Paths(options.bpffs), links)
+            await kernel.start({hook: await compiler.emit_spec(injector(hook)) for hook in Hook})
+            services, broken = installed()
+            for sentence in broken:
+                log.error(sentence)
+            manager = Manager(
+                services=services,
+                kernel=kernel,
+                store=store,
+                workers=lambda manager: Workers(
+                    target=lambda service: services[service].target,
+                    cubes=manager.standing,
+                    edited=manager.edited,
+                    logged=logs.relay,
+                    paths=kernel.paths,
+                ),
+                objects=Objects(compiler, options.cache / "units"),
+            )
+            manager.workers.start()
+            await manager.start(list(watcher.netdevs.values()))
+            watching = asyncio.create_task(watch(watcher, manager))
+            try:
+                await serve(options, manager, stop, watching)
+            finally:
+                watching.cancel()
+                await manager.close()
+
+
+async def serve(options: Options, manager: Manager, stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
+    """Answers requests until asked to stop."""
+    sockets = listeners(options)
+    config = uvicorn.Config(Gate(build_app(manager)), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    server = Server(config)
+    serving = asyncio.create_task(server.serve(sockets=sockets))
+    where = ", ".join(str(options.socket) if s.family == socket.AF_UNIX else f"{options.addr}:{options.port}" for s in sockets)
+    log.info("polycubed is ready", listening=where, cubes=len(manager.entries))
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait([asked, serving, watching], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if watching.done():
+        log.critical("watching netdevs ended", reason=str(watching.exception()))
+    server.should_exit = True
+    await serving
+    options.socket.unlink(missing_ok=True)
+
+
+def listeners(options: Options) -> list[socket.socket]:
+    """The unix socket for root and a group, and loopback TCP unless its port is 0."""
+    options.socket.parent.mkdir(parents=True, exist_ok=True)
+    options.socket.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(options.socket))
+    os.chmod(options.socket, 0o660)
+    with contextlib.suppress(KeyError):
+        os.chown(options.socket, 0, grp.getgrnam(GROUP).gr_gid)
+    unix.listen(128)
+    found = [unix]
+    if options.port:
+        family, kind, _, _, address = socket.getaddrinfo(options.addr, options.port, type=socket.SOCK_STREAM)[0]
+        tcp = socket.socket(family, kind)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind(address)
+        tcp.listen(128)
+        found.append(tcp)
+    return found
+
+
+async def watch(watcher: Watcher, manager: Manager) -> None:
+    """Tells the manager of every change of netdevs, taking together what comes at once."""
+    changed = asyncio.Event()
+
+    async def tell() -> None:
+        while True:
+            await changed.wait()
+            await asyncio.sleep(SETTLE)
+            changed.clear()
+            try:
+                await manager.netdevs_changed({one.name: one for one in watcher.netdevs.values()})
+            except Exception:
+                log.exception("could not follow a change of netdevs")
+
+    telling = asyncio.create_task(tell())
+    try:
+        async for _ in watcher:
+            changed.set()
+    finally:
+        telling.cancel()
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        loaded = load(sys.argv[1:])
+        if loaded.exit_text is not None:
+            print(loaded.exit_text)
+            return
+        options = loaded.options
+        if os.geteuid() != 0:
+            sys.exit("polycubed should be executed with root privileges")
+        if options.no_tcx:
+            os.environ["POLYCUBE_DISABLE_FEATURES"] = ",".join(filter(None, [os.environ.get("POLYCUBE_DISABLE_FEATURES"), "tcx"]))
+        if options.daemon:
+            daemonize()
+        with PidFile(options.pidfile):
+            start(options, loaded.warnings)
+    except (PolycubeError, BpfError, CompileError, NetError, OSError) as error:
+        sys.exit(f"polycubed: {error}")
+
+
+def start(options: Options, warnings: tuple[str, ...]) -> None:
+    """With the lock held: logs, then the loop."""
+    logs.configure(options.loglevel, file=options.logfile, stream=False if options.daemon else None, json=options.logformat == "json")
+    for warning in warnings:
+        log.warning(warning)
+    for line in describe(options):
+        log.info(line)
+    missing = features().missing()
+    if missing:
+        log.warning("this kernel lacks features; fallbacks are in use where there are some", missing=", ".join(missing))
+    try:
+        asyncio.run(run(options))
+    except (PolycubeError, BpfError, CompileError, NetError, OSError) as error:
+        log.critical(str(error))
+        raise
+    log.info("polycubed is shutting down. Bye!")
+
+
+if __name__ == "__main__":
+    main()
+

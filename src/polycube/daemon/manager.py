@@ -1,0 +1,545 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's core: turns requests into plans and keeps configuration, kernel and store in step.
+
+Every change, whoever wants it (a client, a cube, a netdev event, a start), goes the same way: copy what the daemon holds (`Draft`),
+change the copy, ask the workers concerned what it means for their maps, let the topology say what the kernel must hold, carry out the
+difference, store, and only then let the copy be the truth. One change at a time; whoever reads sees what stood before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import structlog
+
+from polycube import __version__
+from polycube.bpf import Object
+from polycube.compiler.bitcode import has_egress
+from polycube.compiler.errors import CompileError
+from polycube.compiler.function import Hook
+from polycube.compiler.process import Compiler
+from polycube.core.adopt import Reader
+from polycube.core.cube import NetdevFacts, PortFacts
+from polycube.core.kernel import INJECT_INNER, Kernel, KernelError, Load
+from polycube.core.message import Instance, Recorded
+from polycube.core.operation import Key, Kind, Operation, Plan, plan
+from polycube.core.registry import Installed
+from polycube.core.topology import NetdevSpec, PortState, World, build, hooks
+from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
+from polycube.daemon.draft import Draft, Entry, Refused
+from polycube.daemon.executor import Executor
+from polycube.daemon.metrics import reason_names, render
+from polycube.daemon.records import Kept, restored
+from polycube.daemon.records import changes as store_change
+from polycube.daemon.store import Store
+from polycube.daemon.workers import Workers
+from polycube.model import Edit, Kind as NodeKind, ModelError, Node, Op, Path, PolycubeError, Tag, dump, resolve
+from polycube.net import netns, readiness
+from polycube.net.netdev import Netdev
+
+log = structlog.get_logger("polycubed")
+
+
+class Failed(PolycubeError):
+    """The kernel refused a change; nothing has changed."""
+
+    status = 409
+
+    def __init__(self, error: KernelError) -> None:
+        self.error = error
+        super().__init__(f"Nothing was changed: {error}")
+
+
+@dataclass(frozen=True)
+class Built:
+    """An object of a function for a hook, in the file system so that workers can read its layouts."""
+
+    unit: str
+    data: bytes
+    path: FilePath
+    floods: bool
+    egress: bool
+    reasons: dict[int, str]
+
+
+class Objects:
+    """Objects of functions, from the compiler or its cache."""
+
+    def __init__(self, compiler: Compiler, folder: FilePath) -> None:
+        self._compiler = compiler
+        self._folder = folder
+        self._built: dict[tuple[str, str], Built] = {}
+
+    async def get(self, installed: Installed, hook: str) -> Built:
+        """The unit of one of a service for a hook."""
+        known = self._built.get((installed.name, hook))
+        if known:
+            return known
+        data = await self._compiler.emit(installed.function, Hook(hook))
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        path = self._folder / f"{digest}.o"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        with Object.open(data, installed.name[:15]) as object:
+            floods = "domains" in object.maps
+        egress = has_egress(installed.function, Hook(hook))
+        built = Built(f"{hook}-{digest}", data, path, floods, egress, reason_names(data, installed.name))
+        self._built[installed.name, hook] = built
+        return built
+
+    def reasons(self, service: str, hook: str) -> dict[int, str]:
+        """Names of the drop reasons of a service; empty before it was used."""
+        built = self._built.get((service, hook))
+        return built.reasons if built else {}
+
+
+class Manager:
+    """Implements `Controller`."""
+
+    def __init__(
+        self, *, services: Mapping[str, Installed], kernel: Kernel, store: Store, workers: Callable[[Manager], Workers], objects: Objects
+    ) -> None:
+        self.installed = services
+        self.kernel = kernel
+        self.store = store
+        self.objects = objects
+        self.executor = Executor(kernel)
+        self.workers = workers(self)
+        self.entries: dict[str, Entry] = {}
+        self.attached: dict[str, tuple[str, ...]] = {}
+        self.present: dict[str, Netdev] = {}  # netdevs of this namespace, by name
+        self.states: dict[tuple[str, str], PortState] = {}
+        self.problems: dict[int, str] = {}  # ifindex -> why an attachment failed at an event
+        self._cfg: dict[str, dict[str, str]] = {}  # uuid -> constants the cube set
+        self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
+        self._told: dict[str, tuple[tuple[PortFacts, ...], str]] = {}  # uuid -> facts its worker knows
+        self._kept = Kept({}, {}, {}, [])
+        self._lock = asyncio.Lock()
+        self._services = {
+            name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config)
+            for name, one in services.items()
+        }
+
+    # ---- reading: Controller ----
+
+    def services(self) -> Mapping[str, Service]:
+        return self._services
+
+    def cubes(self) -> Mapping[str, CubeView]:
+        return {name: CubeView(name, e.service, e.uuid, e.config, self._common(e)) for name, e in self.entries.items()}
+
+    def netdevs(self) -> Sequence[Mapping[str, Any]]:
+        return [
+            {"name": one.name, "addresses": [str(address) for address in one.addresses]}
+            for one in self.present.values()
+            if one.up and not one.loopback and one.ifindex < INJECT_INNER - 1
+        ]
+
+    def version(self) -> str:
+        return __version__
+
+    async def overlay(self, name: str, path: Path = ()) -> Mapping[str, Any]:
+        entry = self.entries[name]
+        common = self._common(entry)
+        if path and path[0] in ("uuid", "type", "service-name", "loglevel", "parent", "name"):
+            return common
+        state = dict(await self.workers.state(entry.service, entry.uuid))
+        ports = {port["name"]: port for port in state.pop("ports", ())}
+        if "ports" in common:
+            common["ports"] = [{**ports.get(port["name"], {}), **port} for port in common["ports"]]
+        return {**state, **common}
+
+    def _common(self, entry: Entry) -> dict[str, Any]:
+        common: dict[str, Any] = {"uuid": entry.uuid}
+        if entry.transparent:
+            parent = Draft(self.entries, self.attached).parent(entry.name)
+            return common | ({"parent": parent} if parent else {})
+        common["ports"] = []
+        for port in entry.standard.ports.values():
+            state = self._state_of(entry, port.name)
+            line = {"name": port.name, "uuid": f"{entry.uuid[:-4]}{entry.ports[port.name][0]:04x}", "status": "UP" if state.up else "DOWN"}
+            common["ports"].append(line if state.up else line | {"reason": state.reason})
+        return common
+
+    def _state_of(self, entry: Entry, port: str) -> PortState:
+        state = self.states.get((entry.name, port), PortState(False, "not set up"))
+        problem = self.problems.get(self.present[state.netdev].ifindex, "") if state.netdev in self.present else ""
+        return PortState(False, problem, state.netdev) if problem else state
+
+    def topology_of(self, ifname: str) -> Mapping[str, Any]:
+        if ifname not in self.present:
+            return {"name": ifname}
+        stack = [name for name in self.attached.get(ifname, ()) if name in self.entries]
+        owner = next((f"{e.name}:{p.name}" for e, p in Draft(self.entries, self.attached).ports() if p.peer == ifname), "stack")
+        lines = [f"{name},\t{self.entries[name].number * 2},\t{self.entries[name].number * 2 + 1}" for name in stack]
+        return {
+            "name": ifname,
+            "cubes, ingress_index, egress_index": lines,
+            "ingress service chain": " ---> ".join([*stack, owner]),
+            "egress service chain": " ---> ".join([*stack[::-1], ifname]),
+        }
+
+    async def metrics(self) -> str:
+        return await asyncio.to_thread(render, self)
+
+    def reasons(self, entry: Entry) -> dict[int, str]:
+        """Names of the drop reasons of a cube."""
+        return self.objects.reasons(entry.service, entry.hook)
+
+    # ---- changing: Controller ----
+
+    async def change(self, changes: Sequence[Change], *, dry_run: bool) -> Result:
+        async with self._lock:
+            try:
+                planned = applied(changes, self.services(), self.cubes())
+            except ModelError as error:
+                return await self._forget_learned(changes, error, dry_run)
+            draft = Draft(self.entries, self.attached)
+            deleted = {one.name for one in changes if isinstance(one, DeleteCube)}
+            for name in [name for name, one in planned.items() if one.old is not None and (one.new is None or name in deleted)]:
+                draft.delete(name)
+            for name, one in planned.items():
+                self._take(draft, name, one, changes)
+            return await self._settle(draft, dry_run)
+
+    def _take(self, draft: Draft, name: str, one: Planned, changes: Sequence[Change]) -> None:
+        if one.new is None:
+            return
+        if name not in draft.cubes:
+            draft.create(name, one.service, self.installed[one.service].transparent, one.new)
+            return
+        edits = [edit for change in changes if isinstance(change, EditCube) and change.name == name for edit in change.edits]
+        draft.reconfigure(name, one.new, edits)
+
+    async def _forget_learned(self, changes: Sequence[Change], error: ModelError, dry_run: bool) -> Result:
+        """A DELETE of what is not configured may mean something the cube has learned."""
+        change = changes[0]
+        if len(changes) == 1 and isinstance(change, EditCube) and change.name in self.entries and len(change.edits) == 1:
+            edit, entry = change.edits[0], self.entries[change.name]
+            missing = all(one.tag is Tag.DATA_MISSING for one in error.problems)
+            if edit.op is Op.DELETE and missing:
+                target = resolve(type(entry.config), edit.path)
+                names = "/".join(step.member.name for step in target.steps)
+                if target.kind is NodeKind.ELEMENT and not dry_run:
+                    key = [str(part) for part in target.steps[-1].key] if isinstance(target.steps[-1].key, tuple) else str(target.steps[-1].key)
+                    if await self.workers.forget(entry.service, entry.uuid, names, key):
+                        return Result()
+        raise error
+
+    async def action(self, name: str, path: Path, input: Node | None, *, dry_run: bool) -> Result:
+        if dry_run:
+            raise Refused(f"{'/'.join(path)} of {name} is an action: what it would do can't be shown")
+        entry = self.entries[name]
+        body = dump(input) if input is not None else None
+        return Result(output=await self.workers.action(entry.service, entry.uuid, path, body))
+
+    async def connect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result:
+        return await self._with_draft(lambda draft: draft.connect(peer1, peer2), dry_run)
+
+    async def disconnect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result:
+        return await self._with_draft(lambda draft: draft.disconnect(peer1, peer2), dry_run)
+
+    async def attach(self, cube: str, port: str, placement: Placement, *, dry_run: bool) -> Result:
+        def act(draft: Draft) -> None:
+            if ":" not in port and port not in self.present:
+                raise Refused(f"netdev {port} not found")
+            draft.attach(cube, port, placement, {name: one.cls.layer for name, one in self.installed.items()})
+
+        return await self._with_draft(act, dry_run)
+
+    async def detach(self, cube: str, port: str, *, dry_run: bool) -> Result:
+        def act(draft: Draft) -> None:
+            if ":" not in port and port not in self.present and port not in self.attached:
+                raise Refused(f"netdev {port} not found")
+            draft.detach(cube, port)
+
+        return await self._with_draft(act, dry_run)
+
+    async def _with_draft(self, act: Callable[[Draft], None], dry_run: bool) -> Result:
+        async with self._lock:
+            draft = Draft(self.entries, self.attached)
+            act(draft)
+            return await self._settle(draft, dry_run)
+
+    # ---- workers' wishes ----
+
+    async def edited(self, uuid: str, edits: list[Edit]) -> None:
+        """A cube wants its own configuration changed."""
+        entry = next((one for one in self.entries.values() if one.uuid == uuid), None)
+        if entry:
+            await self.change([EditCube(entry.name, tuple(edits))], dry_run=False)
+
+    async def standing(self, service: str) -> list[Instance]:
+        """The cubes of a service, for a worker that takes them over."""
+        return [await self._instance(e) for e in self.entries.values() if e.service == service and e.uuid in self._told]
+
+    # ---- the way of every change ----
+
+    async def _settle(self, draft: Draft, dry_run: bool) -> Result:
+        draft.settle({name: one.kind for name, one in self.present.items()})
+        draft.check({name: one.up for name, one in self.present.items()})
+        world, units = await self._world(draft)
+        _, states = build(world)
+        touched, writes, cfg = await self._ask_workers(draft, world, states)
+        try:
+            resources, states = build(_with_cfg(world, cfg))
+            steps = plan(self.executor.resources, resources, writes)
+            if dry_run:
+                await self._rollback(touched)
+                return Result([operation.as_data() for operation in steps])
+            self._reset_counters(draft)
+            done = await self._execute(steps)
+        except BaseException:
+            if not dry_run:
+                await self._rollback(touched)
+            raise
+        try:
+            await self._save(draft)
+        except BaseException:
+            await self.executor.undo(done)
+            await self._rollback(touched)
+            raise
+        gone = [entry for name, entry in self.entries.items() if draft.cubes.get(name, entry).uuid != entry.uuid or name not in draft.cubes]
+        self.entries, self.attached, self.states = draft.cubes, draft.attached, states
+        self._cfg.update(cfg)
+        await self._conclude(draft, steps, touched, gone, states)
+        return Result([operation.as_data() for operation in steps])
+
+    async def _conclude(
+        self, draft: Draft, steps: Plan, touched: Sequence[Entry], gone: Sequence[Entry], states: Mapping[tuple[str, str], PortState]
+    ) -> None:
+        """What follows a stored change; failures here are of the worker or of clean-up, and the change stands."""
+        for entry in touched:
+            self._told[entry.uuid] = self._facts(draft, entry, states)
+            await _quietly(self.workers.commit(entry.service, entry.uuid), f"commit {entry.name}")
+        for entry in gone:
+            self._told.pop(entry.uuid, None)
+            self._cfg.pop(entry.uuid, None)
+            await _quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
+        await self.executor.finish(steps)
+        for sentence in self.kernel.lost:
+            log.warning(sentence)
+        self.kernel.lost.clear()
+        self.kernel.fresh.clear()
+
+    def _reset_counters(self, draft: Draft) -> None:
+        """What is new begins at zero, also under a number that somebody had before."""
+        known = {id for entry in self.entries.values() for id in [*entry.ids, *(id for _, id in entry.ports.values())]}
+        numbers = {entry.number for entry in self.entries.values()}
+        for entry in draft.cubes.values():
+            for id in {*entry.ids, *(id for _, id in entry.ports.values())} - known - {0}:
+                self.kernel.reset_port(id)
+            if entry.number not in numbers:
+                self.kernel.reset_drops(entry.number)
+
+    async def _execute(self, steps: Plan) -> list[Operation]:
+        try:
+            return await self.executor.execute(steps)
+        except KernelError as error:
+            raise Failed(error) from error
+
+    async def _world(self, draft: Draft) -> tuple[World, dict[str, dict[str, Built]]]:
+        """The draft as the topology sees it, with the objects its cubes need."""
+        bare = World({name: entry.spec() for name, entry in draft.cubes.items()}, {}, draft.attached)
+        units: dict[str, dict[str, Built]] = {}
+        specs = {}
+        for name, entry in draft.cubes.items():
+            installed = self.installed[entry.service]
+            try:
+                built = {hook: await self.objects.get(installed, hook) for hook in hooks(bare.cubes[name], bare)}
+            except CompileError as error:
+                raise Refused(str(error)) from error
+            units[name] = built
+            sizes = installed.cls.sizes(entry.config)
+            for one in built.values():
+                self.kernel.loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
+            own = built[entry.hook]
+            specs[name] = entry.spec(
+                units={hook: one.unit for hook, one in built.items()},
+                floods=own.floods,
+                egress=own.egress,
+                cfg=self._cfg.get(entry.uuid, {}),
+            )
+        return World(specs, await self._netdev_specs(draft), draft.attached, INJECT_INNER), units
+
+    async def _netdev_specs(self, draft: Draft) -> dict[str, NetdevSpec]:
+        native = {port.peer for entry, port in draft.ports() if entry.mode == "drv"}
+        specs = {}
+        for name, one in self.present.items():
+            problem = await self._xdp_problem(one) if name in native else ""
+            specs[name] = NetdevSpec(name, one.ifindex, one.up, one.kind == "veth" and one.peer_netnsid is not None, problem)
+        return specs
+
+    async def _xdp_problem(self, netdev: Netdev) -> str:
+        known = self._xdp_problems.get(netdev.ifindex)
+        if known and known[0] == netdev:
+            return known[1]
+        result = await netns.call_in(None, lambda: readiness.plan(netdev))
+        reason = result.reason if isinstance(result, readiness.NotReady) else ""
+        self._xdp_problems[netdev.ifindex] = (netdev, reason)
+        return reason
+
+    # ---- workers ----
+
+    async def _ask_workers(
+        self, draft: Draft, world: World, states: Mapping[tuple[str, str], PortState]
+    ) -> tuple[list[Entry], list[Operation], dict[str, dict[str, str]]]:
+        """What the change means for cubes' maps: cubes asked, writes, constants. On failure those asked are told to forget it."""
+        touched: list[Entry] = []
+        writes: list[Operation] = []
+        cfg: dict[str, dict[str, str]] = {}
+        try:
+            for name, entry in draft.cubes.items():
+                facts = self._facts(draft, entry, states)
+                edits = draft.edits.get(name, [])
+                if entry.uuid not in self._told:
+                    recorded = await self.workers.create(entry.service, await self._instance(entry, facts))
+                elif edits or facts != self._told[entry.uuid]:
+                    recorded = await self.workers.change(entry.service, entry.uuid, edits, *facts)
+                else:
+                    continue
+                touched.append(entry)
+                writes += _writes(entry.uuid, recorded)
+                if recorded.cfg:
+                    cfg[entry.uuid] = self._cfg.get(entry.uuid, {}) | {one: value.hex() for one, value in recorded.cfg.items()}
+        except BaseException:
+            await self._rollback(touched)
+            raise
+        return touched, writes, cfg
+
+    async def _rollback(self, touched: Sequence[Entry]) -> None:
+        for entry in touched:
+            await _quietly(self.workers.rollback(entry.service, entry.uuid), f"roll back {entry.name}")
+
+    async def _instance(self, entry: Entry, facts: tuple[tuple[PortFacts, ...], str] | None = None) -> Instance:
+        ports, parent = facts or self._told[entry.uuid]
+        installed = self.installed[entry.service]
+        objects = {entry.hook: (await self.objects.get(installed, entry.hook)).path}
+        return Instance(
+            entry.uuid, entry.name, entry.number, dump(entry.config), ports, objects, self.kernel.paths.cube(entry.uuid), parent
+        )
+
+    def _facts(self, draft: Draft, entry: Entry, states: Mapping[tuple[str, str], PortState]) -> tuple[tuple[PortFacts, ...], str]:
+        if entry.transparent:
+            parent = draft.parent(entry.name)
+            netdev, peer = self._parent_facts(draft, parent, states)
+            both = zip(("ingress", "egress"), (0, 1), entry.ids, strict=True)
+            return tuple(PortFacts(name, number, id, bool(parent), parent, netdev, peer) for name, number, id in both), parent
+        facts = []
+        for port in entry.standard.ports.values():
+            number, id = entry.ports[port.name]
+            state = states.get((entry.name, port.name), PortState(False))
+            peer_facts = {}
+            if port.peer and ":" in port.peer[1:]:
+                cube, _, name = port.peer.partition(":")
+                other = draft.cubes.get(cube)
+                if other and not other.transparent and name in other.standard.ports:
+                    peer_facts = dump(other.standard.ports[name])
+            facts.append(PortFacts(port.name, number, id, state.up, port.peer or "", self._netdev_facts(state.netdev), peer_facts))
+        return tuple(facts), ""
+
+    def _parent_facts(
+        self, draft: Draft, parent: str, states: Mapping[tuple[str, str], PortState]
+    ) -> tuple[NetdevFacts | None, Mapping[str, Any]]:
+        if ":" not in parent:
+            return self._netdev_facts(parent), {}
+        owner, port = draft.port(parent)
+        return self._netdev_facts(states.get((owner.name, port.name), PortState(False)).netdev), dump(port)
+
+    def _netdev_facts(self, name: str) -> NetdevFacts | None:
+        one = self.present.get(name)
+        if one is None:
+            return None
+        return NetdevFacts(one.name, one.ifindex, str(one.mac), one.mtu, tuple(str(address) for address in one.addresses))
+
+    # ---- store ----
+
+    async def _save(self, draft: Draft) -> None:
+        change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
+        if change:
+            await self.store.save(change)
+        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), [])
+
+    # ---- start and events ----
+
+    async def start(self, netdevs: Sequence[Netdev]) -> None:
+        """Takes over what the store and the kernel hold, and mends the difference."""
+        self.present = {one.name: one for one in netdevs}
+        self._kept = restored(await self.store.read(), self.installed)
+        for sentence in self._kept.unknown:
+            log.error(sentence)
+        self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
+        self.kernel.preparations = dict(self._kept.preparations)
+        draft = Draft(self.entries, self.attached)
+        await self._world(draft)
+        self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
+        await self._mend(draft)
+
+    async def netdevs_changed(self, netdevs: Mapping[str, Netdev]) -> None:
+        """Netdevs came, went or changed."""
+        async with self._lock:
+            before, self.present = self.present, dict(netdevs)
+            used = {port.peer for _, port in Draft(self.entries, self.attached).ports()} | set(self.attached)
+            if {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
+                return
+            self.problems.clear()
+            await self._mend(Draft(self.entries, self.attached))
+
+    async def _mend(self, draft: Draft) -> None:
+        """As `_settle`, but does what can be done, and logs what can't."""
+        world, _ = await self._world(draft)
+        _, states = build(world)
+        touched, writes, cfg = await self._ask_workers(draft, world, states)
+        resources, states = build(_with_cfg(world, cfg))
+        first = self._told == {} and bool(self.entries)
+        failures = await self.executor.mend(_loading(plan(self.executor.resources, resources)))
+        if first:  # maps that lived on hold what they held; only new ones are filled
+            writes = [one for one in writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+        failures += await self.executor.mend(plan(self.executor.resources, resources, writes))
+        for failure in failures:
+            log.error("could not be set up", reason=str(failure))
+            if failure.operation.key.kind in (Kind.ATTACH, Kind.READY):
+                self.problems[failure.operation.key.name[0]] = str(failure.cause)
+        self.states = states
+        self._cfg.update(cfg)
+        await self._conclude(draft, Plan(), touched, (), states)
+        await self._save(draft)
+
+    async def close(self) -> None:
+        """Ends the workers; the kernel keeps forwarding."""
+        await self.workers.close()
+        self.kernel.close()
+
+
+def _loading(steps: Plan) -> Plan:
+    """The part of a plan that creates maps, so that it is known which are new."""
+    return Plan(tuple(one for one in steps.ahead if one.key.kind in (Kind.STATE, Kind.UNIT)))
+
+
+def _writes(uuid: str, recorded: Recorded) -> list[Operation]:
+    return [
+        Operation(Key(Kind.MAP, (uuid, one.map, one.key.hex())), None, None if one.value is None else one.value.hex())
+        for one in recorded.writes
+    ]
+
+
+def _with_cfg(world: World, cfg: Mapping[str, Mapping[str, str]]) -> World:
+    if not cfg:
+        return world
+    cubes = {name: replace(spec, cfg=cfg.get(spec.uuid, spec.cfg)) for name, spec in world.cubes.items()}
+    return replace(world, cubes=cubes)
+
+
+async def _quietly(call: Awaitable[Any], what: str) -> None:
+    try:
+        await call
+    except PolycubeError as error:
+        log.error("after a change", step=what, reason=str(error))
+
+

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics in the text format of Prometheus, read from the kernel's counters at the moment of asking."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from polycube.bpf import Map, Object, u32
+
+if TYPE_CHECKING:
+    from polycube.daemon.draft import Entry
+    from polycube.daemon.manager import Manager
+
+REASONS = 64  # PCN_REASONS
+PORT = ("cube", "service", "port")
+NAMES = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+HELP = ("Frames that a port received", "Bytes that a port received", "Frames that left by a port", "Bytes that left by a port")
+
+
+def render(manager: Manager) -> str:
+    """Everything, once."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(manager))
+    return generate_latest(registry).decode()
+
+
+class _Collector:
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.shared = manager.kernel.paths.shared_map
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._ports()
+        yield self._drops()
+        yield from self._workers()
+        cubes = GaugeMetricFamily("polycube_cubes", "Cubes of a service", labels=["service"])
+        for service in self.manager.services():
+            cubes.add_metric([service], sum(1 for entry in self.manager.entries.values() if entry.service == service))
+        yield cubes
+
+    def _ports(self) -> Iterator[Metric]:
+        families = [CounterMetricFamily(f"polycube_port_{name}", text, labels=PORT) for name, text in zip(NAMES, HELP, strict=True)]
+        up = GaugeMetricFamily("polycube_port_up", "1 if frames can pass the port", labels=PORT)
+        with Map.open(self.shared("pcn_counters")) as counters:
+            for entry in self.manager.entries.values():
+                for port, id, state in self._ids(entry):
+                    values = [struct.unpack("<4Q", one) for one in counters.get_percpu(u32(id))]
+                    labels = [entry.name, entry.service, port]
+                    for index, family in enumerate(families):
+                        family.add_metric(labels, sum(value[index] for value in values))
+                    up.add_metric(labels, state)
+        yield from families
+        yield up
+
+    def _ids(self, entry: Entry) -> Iterator[tuple[str, int, bool]]:
+        if entry.transparent:
+            yield "ingress", entry.ids[0], True
+            yield "egress", entry.ids[1], True
+        for name, (_, id) in entry.ports.items():
+            state = self.manager.states.get((entry.name, name))
+            yield name, id, bool(state and state.up)
+
+    def _drops(self) -> Metric:
+        family = CounterMetricFamily("polycube_cube_drops", "Frames that a cube dropped", labels=["cube", "service", "reason"])
+        with Map.open(self.shared("pcn_drops")) as drops:
+            for entry in self.manager.entries.values():
+                for reason, name in self.manager.reasons(entry).items():
+                    values = drops.get_percpu(u32(entry.number * REASONS + reason))
+                    count = sum(int.from_bytes(value, "little") for value in values)
+                    if count:
+                        family.add_metric([entry.name, entry.service, name], count)
+        return family
+
+    def _workers(self) -> Iterator[Metric]:
+        restarts = CounterMetricFamily("polycube_worker_restarts", "Ends of a worker that nobody wanted", labels=["service"])
+        memory = GaugeMetricFamily("polycube_worker_memory_bytes", "Resident memory of a worker", labels=["service"])
+        packets = CounterMetricFamily("polycube_worker_packets", "Slow-path packets a worker handled", labels=["service"])
+        for status in self.manager.workers.status():
+            restarts.add_metric([status.service], status.restarts)
+            memory.add_metric([status.service], status.memory)
+            packets.add_metric([status.service], status.packets)
+        yield from (restarts, memory, packets)
+
+
+def reason_names(data: bytes, service: str) -> dict[int, str]:
+    """Names of drop reasons, from the object's BTF: those of the framework and the function's own."""
+    with Object.open(data, service[:15]) as object:
+        common = {value: _word(name.removeprefix("PCN_DROP_")) for name, value in object.enum_values("pcn_drop_reason").items()}
+        own = {value: _word(name) for name, value in object.enum_values("pcn_cube_drop").items()}
+    common.pop(16, None)  # PCN_DROP_CUBE: where the function's own begin
+    return common | own
+
+
+def _word(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cube under test: its real unit of one with maps of its own, loaded onto a stage. Made by `Chain.cube` (harness.py)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
+from polycube.compiler.function import Function, Hook, UnitSpec
+from polycube.testing.packets import PacketLike
+from polycube.testing.result import Drop, Event, Result, decode_event
+from polycube.testing.stage import META_OUT, Stage, emit
+
+if TYPE_CHECKING:
+    from polycube.testing.harness import Chain
+
+INGRESS, EGRESS = 0, 1
+ANY_PORT = 0xFFFF
+FLOOD_KEY = struct.Struct("<HH")
+REASONS = 64
+CUBE_REASON = 16
+
+
+class View:
+    """A map, as a mapping: keys and values as the C types say, structs as dicts, arrays of bytes as bytes."""
+
+    def __init__(self, key: Layout, value: Layout, kernel: Map) -> None:
+        self._key = key
+        self._value = value
+        self.kernel = kernel
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value, or `default`."""
+        value = self.kernel.get(self._key.pack(key))
+        return default if value is None else self._value.unpack(value)
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.kernel.get(self._key.pack(key))
+        if value is None:
+            raise KeyError(key)
+        return self._value.unpack(value)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.kernel.set(self._key.pack(key), self._value.pack(value))
+
+    def __delitem__(self, key: Any) -> None:
+        if not self.kernel.delete(self._key.pack(key)):
+            raise KeyError(key)
+
+    def __contains__(self, key: Any) -> bool:
+        return self.kernel.get(self._key.pack(key)) is not None
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """All entries."""
+        yield from self.decode(self.raw())
+
+    def percpu(self, key: Any) -> list[Any]:
+        """The value of each CPU, of a per-CPU map."""
+        return [self._value.unpack(value) for value in self.kernel.get_percpu(self._key.pack(key))]
+
+    def clear(self) -> None:
+        """Deletes all entries."""
+        self.kernel.clear()
+
+    def __len__(self) -> int:
+        return len(list(self.kernel.keys()))
+
+    def raw(self) -> dict[bytes, bytes]:
+        """All entries as bytes."""
+        return dict(self.kernel.items())
+
+    def decode(self, entries: dict[bytes, bytes]) -> list[tuple[Any, Any]]:
+        """Entries as bytes to entries as the C types say."""
+        return [(self._key.unpack(key), self._value.unpack(value)) for key, value in entries.items()]
+
+
+@dataclass
+class Changes:
+    """Difference of a map: entries (key, value) that came, went, or have another value now."""
+
+    added: list[tuple[Any, Any]] = field(default_factory=list)
+    removed: list[tuple[Any, Any]] = field(default_factory=list)
+    changed: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Counters of a port (transparent: a direction), all CPUs together."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+
+
+class CubeUnderTest:
+    """One cube on a stage. Made by `Chain.cube`."""
+
+    def __init__(self, chain: Chain, function: Function, ports: int, name: str, sizes: dict[str, int]) -> None:
+        self.chain = chain
+        self.stage: Stage = chain.stage
+        self.function = function
+        self.name = name
+        self.number = self.stage.cubes.take()
+        self.ports = 2 if function.transparent else ports
+        self.ids = [self.stage.ids.take() for _ in range(self.ports)]
+        self.stacks: dict[int, list[CubeUnderTest]] = {}
+        self.peers: dict[int, tuple[CubeUnderTest, int]] = {}
+        self.netdevs: dict[int, int] = {}
+        self.domains: dict[int, list[int]] = {}
+        self._flood_maps: list[Map] = []
+        self._events: list[Event] = []
+        self._programs: dict[str, Program] = {}
+        self._object = self._load(sizes)
+        self._maps = {key: self._object.map(key) for key in self._object.maps}
+        self.reasons = {value: key.removeprefix("PCN_DROP_").lower() for key, value in self._object.enum_values("pcn_drop_reason").items()}
+        own = self._object.enum_values("pcn_cube_drop")
+        self.reasons.update({value: key.lower() for key, value in own.items() if value >= CUBE_REASON})
+        self._ring = RingBuffer(self._maps["slowpath"], self._event) if "slowpath" in self._maps else None
+        self._drops = self._seen = self._drop_counts()
+        zero = bytes(32)
+        for id in self.ids:
+            self.stage.maps["pcn_counters"].set(u32(id), zero)
+        self.cfg(pcn_cube=self.number)
+        if self.stage.hook == Hook.TC:
+            self.cfg(pcn_inject=self.stage.near)
+        slots = ["ingress_tail", "egress_tail"] if function.transparent else ["tail"]
+        for offset, program in enumerate(slots):
+            self.stage.maps["pcn_progs"].set(u32(self.number * 2 + offset), u32(self.program(program).fd))
+
+    def __str__(self) -> str:
+        return self.name
+
+    # ---- state ----
+
+    def cfg(self, **values: Any) -> None:
+        """Sets configuration constants by their CFG names."""
+        section, variables = self._maps[".data.cfg"], self._object.maps[".data.cfg"].variables()
+        data = bytearray(section.get(u32(0)) or b"")
+        for name, value in values.items():
+            if name not in variables:
+                raise KeyError(f"no CFG({name}) in {self.function.name}; it has {', '.join(variables)}")
+            offset, layout = variables[name]
+            if isinstance(value, str) and layout.names:
+                value = dict(layout.names)[value]
+            data[offset : offset + layout.size] = layout.pack(value, name)
+        section.set(u32(0), bytes(data))
+
+    def map(self, name: str) -> View:
+        """A map of the cube, typed by its BTF."""
+        if name not in self._maps:
+            raise KeyError(f"no map {name} in {self.function.name}; it has {', '.join(self._maps)}")
+        spec = self._object.maps[name]
+        return View(spec.key_layout, spec.value_layout, self._maps[name])
+
+    def kernel_map(self, name: str) -> Map:
+        """A map of the cube, bytes in and out."""
+        return self._maps[name]
+
+    def enum(self, name: str) -> dict[str, int]:
+        """Enumerators of an enum that is used in a map or a CFG."""
+        return self._object.enum_values(name)
+
+    def counters(self, port: int = 0) -> Counters:
+        """Counters of a port; in a transparent cube of a direction (0 ingress, 1 egress)."""
+        cpus = self.stage.maps["pcn_counters"].get_percpu(u32(self.ids[port]))
+        words = [[int.from_bytes(cpu[i : i + 8], "little") for i in range(0, 32, 8)] for cpu in cpus]
+        return Counters(*map(sum, zip(*words, strict=True)))
+
+    def drops(self) -> dict[str, int]:
+        """Drop counters that are not zero, by reason, since the cube was made."""
+        counts = {reason: count - self._drops.get(reason, 0) for reason, count in self._drop_counts().items()}
+        return {self.reasons.get(reason, str(reason)): count for reason, count in counts.items() if count}
+
+    @contextmanager
+    def changes(self, name: str) -> Iterator[Changes]:
+        """What happens to a map within the block; filled when it ends."""
+        view, changes = self.map(name), Changes()
+        before = view.raw()
+        yield changes
+        after = view.raw()
+        changes.added = view.decode({k: v for k, v in after.items() if k not in before})
+        changes.removed = view.decode({k: v for k, v in before.items() if k not in after})
+        changes.changed = view.decode({k: v for k, v in after.items() if k in before and before[k] != v})
+
+    def domain(self, number: int, ports: Sequence[int]) -> None:
+        """Sets the members of a flood domain. Domain 0 has all ports from the start."""
+        self.domains[number] = list(ports)
+        self.chain.wire()
+
+    def netdev(self, port: int) -> int:
+        """Lets a port lead to a netdev directly, as it does at the edge of a real topology; returns its ifindex.
+
+        What leaves there is observed all the same. In TC a test run does not carry out the redirect of the original, whose port is
+        then told by its counter.
+        """
+        self.netdevs[port] = 0
+        self.chain.wire()
+        return self.netdevs[port]
+
+    # ---- packets ----
+
+    def send(self, packet: PacketLike, port: int = 0, direction: str = "ingress", **options: Any) -> Result:
+        """A frame received by a port (transparent: on its way in a direction)."""
+        if self.function.transparent:
+            port = {"ingress": INGRESS, "egress": EGRESS}[direction]
+        return self.chain.send(packet, self, port, **options)
+
+    def inject(self, packet: PacketLike, port: int = 0, *, out: bool = True) -> Result:
+        """A frame from the control plane: sent out of a port, or treated as received there."""
+        return self.chain.inject(packet, self, port, out=out)
+
+    def program(self, name: str) -> Program:
+        """A program of the unit: entry, tail; of a transparent cube ingress, ingress_tail, egress, egress_tail."""
+        if name not in self._programs:
+            self._programs[name] = self._object.program(name)
+        return self._programs[name]
+
+    # ---- inside ----
+
+    @property
+    def floods(self) -> bool:
+        """Whether its code can flood."""
+        return "domains" in self._maps
+
+    def take_events(self) -> list[Event]:
+        """What has been handed up since the last call."""
+        if self._ring:
+            self._ring.consume()
+        taken, self._events = self._events, []
+        return taken
+
+    def take_drops(self) -> list[Drop]:
+        """What has been dropped since the last call."""
+        now = self._drop_counts()
+        found = []
+        for reason, count in now.items():
+            found += [Drop(self.name, self.reasons.get(reason, str(reason)))] * (count - self._seen.get(reason, 0))
+        self._seen = now
+        return found
+
+    def write_port(self, port: int, **fields: int) -> None:
+        """Writes an entry of `ports`."""
+        layout = self._object.maps["ports"].value_layout
+        self._maps["ports"].set(u32(port), layout.pack(fields))
+
+    def write_domains(self) -> None:
+        """Writes the flood domains, in XDP with a device map for each in-port."""
+        layout, key = self._object.maps["domains"].value_layout, self._object.maps["domains"].key_layout
+        self._flood_maps.clear()
+        for domain, members in self.domains.items():
+            self._maps["domains"].set(key.pack(domain), layout.pack({"count": len(members), "port": members}))
+            if self.stage.hook != Hook.XDP:
+                continue
+            outer = {member: self._device(member) for member in members}
+            for in_port in [*range(self.ports), ANY_PORT]:
+                devices = Map.create(MapType.DEVMAP_HASH, 4, 4, 1024)
+                for member, ifindex in outer.items():
+                    if member != in_port:
+                        devices.set(u32(member), u32(ifindex))
+                self._maps["flood_devices"].set(FLOOD_KEY.pack(domain, in_port), u32(devices.fd))
+                self._flood_maps.append(devices)
+
+    def close(self) -> None:
+        """Leaves the stage."""
+        for offset in range(2):
+            self.stage.maps["pcn_progs"].delete(u32(self.number * 2 + offset))
+        if self._ring:
+            self._ring.close()
+        for handle in [*self._maps.values(), *self._programs.values(), *self._flood_maps]:
+            handle.close()
+        self._object.close()
+        self.stage.cubes.give(self.number)
+        for id in self.ids:
+            self.stage.ids.give(id)
+
+    def _device(self, port: int) -> int:
+        """XDP: where a flooded copy for a port is redirected to."""
+        if port in self.netdevs:
+            return self.netdevs[port]
+        return self.stage.lead_to(self.number * 2, port, META_OUT, self.ids[port])
+
+    def _event(self, data: bytes) -> None:
+        self._events.append(decode_event(self.name, data))
+
+    def _load(self, sizes: dict[str, int]) -> Object:
+        data = emit(UnitSpec.of_one(self.function, self.stage.hook))
+        return self.stage.load(data, self.function.name, sizes)
+
+    def _drop_counts(self) -> dict[int, int]:
+        counts = {}
+        for reason in range(REASONS):
+            cpus = self.stage.maps["pcn_drops"].get_percpu(u32(self.number * REASONS + reason))
+            counts[reason] = sum(int.from_bytes(cpu[:8], "little") for cpu in cpus)
+        return counts
