@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bpflab import HEADER, Compile, Load, Veth
+from bpflab import HEADER, Compile, Load, Veth, eventually
 
 from polycube.bpf import Object
 from polycube.testing.isolation import isolate
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_world() -> None:
@@ -79,6 +80,11 @@ def veth(request: pytest.FixtureRequest) -> Iterator[Callable[[], Veth]]:
     yield make
     for name in made:
         subprocess.run(["ip", "link", "del", name], stderr=subprocess.DEVNULL, check=False)
+
+
+@pytest.fixture(scope="session")
+def soon() -> Callable[..., bool]:
+    return eventually
 
 
 @pytest.fixture

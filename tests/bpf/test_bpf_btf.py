@@ -48,7 +48,8 @@ def member(layout: Layout, name: str) -> Field:
 
 
 def test_offsets_sizes_and_signs_are_those_of_c(all: Layout) -> None:
-    sizes = {"u8": (0, 1), "s8": (1, 1), "u16": (2, 2), "s16": (4, 2), "u32": (8, 4), "s32": (12, 4), "u64": (16, 8), "s64": (24, 8), "flag": (32, 1)}
+    sizes = {"u8": (0, 1), "s8": (1, 1), "u16": (2, 2), "s16": (4, 2), "u32": (8, 4), "s32": (12, 4), "u64": (16, 8), "s64": (24, 8)}
+    sizes["flag"] = (32, 1)
     assert {f.name: (f.offset, f.layout.size) for f in all.fields if f.name in sizes} == sizes
     assert [f.name for f in all.fields if f.layout.kind == "int" and f.layout.signed] == ["s8", "s16", "s32", "s64"]
     assert (member(all, "pointer").layout.kind, member(all, "pointer").layout.size) == ("int", 8)
@@ -56,7 +57,7 @@ def test_offsets_sizes_and_signs_are_those_of_c(all: Layout) -> None:
 
 def test_members_of_anonymous_structs_and_unions_are_reached_directly(all: Layout) -> None:
     at = member(all, "word").offset
-    assert [(name, member(all, name).offset - at) for name in ("word", "bytes", "low", "high")] == [("word", 0), ("bytes", 0), ("low", 0), ("high", 2)]
+    assert [member(all, name).offset - at for name in ("word", "bytes", "low", "high")] == [0, 0, 0, 2]
     packed = all.unpack(all.pack({"high": 0x1234}))
     assert packed["word"] == 0x12340000 and packed["bytes"] == b"\0\0\x34\x12"
 

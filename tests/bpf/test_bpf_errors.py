@@ -113,7 +113,8 @@ def test_a_program_too_complex_to_verify_says_so(compile: Compile) -> None:
 
 
 def test_a_log_of_an_older_kernel_has_its_line_without_a_place() -> None:
-    log = "0: R1=ctx(off=0,imm=0) R10=fp0\n; return data[13];\n1: (71) r0 = *(u8 *)(r1 +13)\nR1 offset is outside of the packet\nprocessed 2 insns"
+    log = "0: R1=ctx(off=0,imm=0) R10=fp0\n; return data[13];\n1: (71) r0 = *(u8 *)(r1 +13)\n"
+    log += "R1 offset is outside of the packet\nprocessed 2 insns"
     assert summarise(log) == "R1 offset is outside of the packet, at: return data[13];; 2 lines omitted"
 
 
@@ -123,7 +124,8 @@ def test_code_of_no_line_is_not_taken_for_the_place() -> None:
 
 
 def test_verdicts_about_global_functions_are_verdicts() -> None:
-    log = "Func#1 ('deep') is global and assumed valid.\n; deep(x); @ a.c:5\n1: (85) call pc+1\nGlobal function deep() doesn't return scalar. Only those are supported.\n"
+    log = "Func#1 ('deep') is global and assumed valid.\n; deep(x); @ a.c:5\n1: (85) call pc+1\n"
+    log += "Global function deep() doesn't return scalar. Only those are supported.\n"
     assert summarise(log).startswith("Global function deep() doesn't return scalar")
 
 

@@ -94,7 +94,7 @@ def test_layouts_come_from_the_map_itself(load: Load) -> None:
 )  # fmt: skip
 def test_a_full_map_says_so(type: MapType, key_size: int, value_size: int, flags: int) -> None:
     with Map.create(type, key_size, value_size, 3, flags=flags, name="tiny") as made:
-        entries = [(struct.pack("<II", 32, i)[-key_size:] if key_size == 4 else struct.pack("<II", 32, i), u32(1).ljust(value_size, b"\0")) for i in range(4)]
+        entries = [(struct.pack("<II", 32, i)[-key_size:], u32(1).ljust(value_size, b"\0")) for i in range(4)]
         with pytest.raises(MapFull, match="map tiny is full, it has 3 entries"):
             for key, value in entries:
                 made.set(key, value)
@@ -146,20 +146,20 @@ def test_a_program_array_takes_file_descriptors_and_gives_ids(load: Load) -> Non
 
 @pytest.mark.parametrize("type", [MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS])
 def test_a_map_of_maps_takes_file_descriptors_and_gives_ids(type: MapType) -> None:
-    with Map.create(MapType.HASH, 4, 8, 4) as model, Map.create(MapType.HASH, 4, 8, 4) as inner, Map.create(MapType.HASH, 8, 8, 4) as other:
-        with Map.create(type, 4, 4, 3, inner=model) as outer:
-            outer.set(u32(1), u32(inner.fd))
-            assert outer.get(u32(1)) == u32(inner.info.id) and outer.get(u32(0)) is None
-            assert list(outer.items()) == [(u32(1), u32(inner.info.id))]
-            with pytest.raises(BpfError):
-                outer.set(u32(2), u32(other.fd))
-            with Map.by_id(int.from_bytes(outer.get(u32(1)) or b"", "little")) as same:
-                same.set(u32(9), u64(9))
-            assert inner.get(u32(9)) == u64(9)
-            outer.set_many([(u32(0), u32(model.fd)), (u32(2), u32(inner.fd))])
-            assert len(list(outer.items())) == 3
-            assert outer.delete(u32(1)) and outer.get(u32(1)) is None
-            assert len(list(outer.items())) == 2
+    model, inner, other = (Map.create(MapType.HASH, key, 8, 4) for key in (4, 4, 8))
+    with model, inner, other, Map.create(type, 4, 4, 3, inner=model) as outer:
+        outer.set(u32(1), u32(inner.fd))
+        assert outer.get(u32(1)) == u32(inner.info.id) and outer.get(u32(0)) is None
+        assert list(outer.items()) == [(u32(1), u32(inner.info.id))]
+        with pytest.raises(BpfError):
+            outer.set(u32(2), u32(other.fd))
+        with Map.by_id(int.from_bytes(outer.get(u32(1)) or b"", "little")) as same:
+            same.set(u32(9), u64(9))
+        assert inner.get(u32(9)) == u64(9)
+        outer.set_many([(u32(0), u32(model.fd)), (u32(2), u32(inner.fd))])
+        assert len(list(outer.items())) == 3
+        assert outer.delete(u32(1)) and outer.get(u32(1)) is None
+        assert len(list(outer.items())) == 2
 
 
 def test_a_devmap_hash_takes_netdevs_by_any_key() -> None:
@@ -173,7 +173,9 @@ def test_a_devmap_hash_takes_netdevs_by_any_key() -> None:
         assert list(made.items()) == []
 
 
-@pytest.mark.parametrize(("number", "type"), [(0, MapType.HASH), (1, MapType.HASH), (20000, MapType.HASH), (20000, MapType.ARRAY), (9000, MapType.LRU_HASH)])
+@pytest.mark.parametrize(
+    ("number", "type"), [(0, MapType.HASH), (1, MapType.HASH), (20000, MapType.HASH), (20000, MapType.ARRAY), (9000, MapType.LRU_HASH)]
+)
 def test_batches_give_every_entry_once(number: int, type: MapType) -> None:
     with filled(number, type=type) as made:
         entries = list(made.items())

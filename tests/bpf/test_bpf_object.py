@@ -124,9 +124,9 @@ def test_a_skipped_program_needs_not_its_skipped_map(compile: Compile) -> None:
         opened.load()
         with opened.program("first") as program:
             assert program.test_run(FRAME).retval == 2
-        with pytest.raises(BpfError, match="map unused: No such file.*has not loaded it"):
+        with pytest.raises(BpfError, match=r"map unused: No such file.*has not loaded it"):
             opened.map("unused")
-        with pytest.raises(BpfError, match="program second: No such file.*has not loaded it"):
+        with pytest.raises(BpfError, match=r"program second: No such file.*has not loaded it"):
             opened.program("second")
 
 

@@ -33,13 +33,13 @@ def test_a_pin_outlives_its_process_and_is_found(table: Map, pins: Path) -> None
     table.close()
     with Map.open(pins / "table") as again:
         assert again.get(u32(1)) == u32(2) and again.info.id == identity
-    with pytest.raises(BpfError, match="pin map at .*: Bad file descriptor"):
+    with pytest.raises(BpfError, match="pin map at "):
         table.pin(pins / "other")
 
 
 def test_a_missing_pin_is_none_or_an_error(pins: Path) -> None:
     assert Map.find(pins / "nothing") is None and Map.find(pins / "no" / "folder") is None
-    with pytest.raises(BpfError, match="open pinned map .*nothing: No such file"):
+    with pytest.raises(BpfError, match=r"open pinned map .*nothing: No such file"):
         Map.open(pins / "nothing")
 
 

@@ -33,12 +33,13 @@ def test_missing_features_are_listed_by_name() -> None:
 
 
 def test_the_kernel_here_is_seen_as_it_is() -> None:
-    header = subprocess.run("bpftool btf dump file /sys/kernel/btf/vmlinux format c".split(), check=True, capture_output=True, text=True).stdout
+    command = ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"]
+    header = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert features().tcx == ("BPF_TCX_INGRESS" in header)
     numbers = {name: int(number) for name, number in re.findall(r"BPF_FUNC_(\w+) = (\d+)", header)}
-    assert probe._HELPER_LOOP == numbers["loop"]
-    assert probe._HELPER_REDIRECT_PEER == numbers["redirect_peer"]
-    assert probe._HELPER_XDP_LOAD_BYTES == numbers["xdp_load_bytes"]
+    assert numbers["loop"] == probe._HELPER_LOOP
+    assert numbers["redirect_peer"] == probe._HELPER_REDIRECT_PEER
+    assert numbers["xdp_load_bytes"] == probe._HELPER_XDP_LOAD_BYTES
 
 
 @pytest.mark.parametrize(("code", "expected"), [(-19, True), (-22, False), (-9, False)])

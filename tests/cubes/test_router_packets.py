@@ -70,12 +70,12 @@ def hop(packet: Any, port: int = 1, mac: str | None = None) -> Any:
 
 
 FORWARDED = {
-    "udp over ipv4 to a host of a connected network": eth() / v4() / UDP() / b"x" * 20,
-    "tcp over ipv4": eth() / v4() / TCP() / b"x" * 20,
+    "udp over ipv4 to a host of a connected network": eth() / v4() / UDP() / Raw(b"x" * 20),
+    "tcp over ipv4": eth() / v4() / TCP() / Raw(b"x" * 20),
     "ipv4 by a route": eth() / v4("172.16.5.5") / UDP(),
     "ttl 2": eth() / v4(ttl=2) / UDP(),
     "ttl 255": eth() / v4(ttl=255) / UDP(),
-    "ipv4 with options": eth() / v4(options=[IPOption_RR(routers=["0.0.0.0"] * 9)]) / UDP() / b"x" * 20,
+    "ipv4 with options": eth() / v4(options=[IPOption_RR(routers=["0.0.0.0"] * 9)]) / UDP() / Raw(b"x" * 20),
     "first fragment": eth() / v4(flags="MF", proto=17) / Raw(b"x" * 64),
     "later fragment": eth() / v4(frag=100, proto=17) / Raw(b"x" * 64),
     "unknown protocol": eth() / v4(proto=200) / Raw(b"x" * 30),
@@ -146,7 +146,7 @@ DROPPED = {
     "bad header checksum with options": (eth() / v4(options=[IPOption_RR(routers=["0.0.0.0"])], chksum=1) / UDP(), "bad_checksum"),
     "fragment to the router": (eth() / v4("10.0.0.1", flags="MF") / ICMP(), "local_ignored"),
     "icmp error to the router": (eth() / v4("10.0.0.1") / ICMP(type=3), "local_ignored"),
-    "icmpv6 error to the router": (eth() / v6("2001:db8::1") / ICMPv6Unknown(type=1), "local_ignored"),
+    "icmpv6 error to the router": (eth() / v6("2001:db8::1") / ICMPv6Unknown(type=1, msgbody=b"\0" * 8), "local_ignored"),
 }
 
 
@@ -301,7 +301,7 @@ def test_solicitations_that_are_not_right_or_not_ours_teach_nothing(lab: Lab) ->
         lab.send(eth() / v6("2001:db8::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1", cksum=1) / option).dropped("malformed")
         lab.send(eth() / v6("2001:db8::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::9") / option).dropped("arp_ignored")
         lab.send(eth() / v6("2001:db8::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8:1::1") / option).dropped("arp_ignored")
-        packet = eth() / v6("2001:db8::1", "2001:db8::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1") / option
+        packet = eth(dst="33:33:ff:00:00:01") / v6("ff02::1:ff00:1", "2001:db8::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1") / option
         lab.send(packet).dropped("address_conflict")
     assert not changes
 

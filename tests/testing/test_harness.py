@@ -54,6 +54,13 @@ def test_injected_frames(passer):
     assert passer.counters(1).tx_packets == 1
 
 
+def test_frames_injected_into_a_transparent_cube(cube):
+    hello = cube("transparenthelloworld", transparent=True)
+    for port in (0, 1):
+        hello.inject(PACKET, port, out=False).forwarded(port=port, packet=PACKET)
+        assert hello.counters(port).rx_packets == 1
+
+
 def test_injected_frames_keep_their_tags(passer):
     passer.inject(TAGGED, 0).forwarded(port=0, packet=TAGGED)
 
@@ -133,7 +140,7 @@ def test_expectations_that_fail_say_what_happened(bridge):
         result.flooded(ports=[1, 2])
     with pytest.raises(AssertionError, match="expected: dropped for same_port; but flooded"):
         result.dropped("same_port")
-    with pytest.raises(AssertionError, match=r"at port 1 of simplebridge: frames differ(.|\n)*! src = '02:00:00:00:00:0a', expected"):
+    with pytest.raises(AssertionError, match=r"at port 1 of simplebridge: frames differ(.|\n)*! src = 02:00:00:00:00:0a, expected"):
         result.flooded(packet=Ether(src=B, dst="ff:ff:ff:ff:ff:ff") / IP() / UDP())
 
 

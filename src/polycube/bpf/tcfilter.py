@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from polycube.bpf.errors import BpfError, HookBusy
@@ -21,8 +22,9 @@ HANDLE = 0x9C0BE
 PRIORITY = 1
 _POINT = {AttachType.TCX_INGRESS: 1, AttachType.TCX_EGRESS: 2}
 _REPLACE = 1
-_PARENTS = (0xFFFFFFF2, 0xFFFFFFF3)  # clsact's ingress and egress
-_GETTFILTER, _NEWTFILTER, _REQUEST_DUMP, _ERROR, _DONE = 46, 44, 0x301, 2, 3
+_PARENT = {AttachType.TCX_INGRESS: 0xFFFFFFF2, AttachType.TCX_EGRESS: 0xFFFFFFF3}  # of clsact
+_CLSACT = 0xFFFFFFF1
+_NEWQDISC, _GETQDISC, _NEWTFILTER, _GETTFILTER, _REQUEST_DUMP, _ERROR, _DONE = 36, 38, 44, 46, 0x301, 2, 3
 
 
 def attach(program: Program, ifindex: int, point: AttachType) -> None:
@@ -30,15 +32,20 @@ def attach(program: Program, ifindex: int, point: AttachType) -> None:
     result = lib.bpf_tc_hook_create(_hook(ifindex, _POINT[point]))
     if result != -errno.EEXIST:
         check(result, f"create clsact on netdev {ifindex}")
+    elif _older_qdisc(ifindex):
+        raise HookBusy(errno.EBUSY, f"TC hook of netdev {ifindex}", "an ingress qdisc stands where clsact has to")
     opts = _opts(flags=_REPLACE, prog_fd=program.fd)
     result = lib.bpf_tc_attach(_hook(ifindex, _POINT[point]), opts)
-    if result == -errno.EEXIST:
+    if result == -errno.EEXIST or (result == -errno.EINVAL and _in_use(ifindex, _PARENT[point])):
+        # EINVAL: a filter of another kind or protocol has our priority.
         raise HookBusy(errno.EBUSY, f"TC hook of netdev {ifindex}", f"priority {PRIORITY} is taken")
     check(result, f"attach TC filter to netdev {ifindex}")
 
 
 def query(ifindex: int, point: AttachType) -> int:
     """Id of our program on the hook; 0: there is none."""
+    if _older_qdisc(ifindex):
+        return 0
     opts = _opts()
     result = lib.bpf_tc_query(_hook(ifindex, _POINT[point]), opts)
     return int(opts.prog_id) if result == 0 else 0
@@ -46,32 +53,45 @@ def query(ifindex: int, point: AttachType) -> int:
 
 def detach(ifindex: int, point: AttachType) -> None:
     """Takes our program off; nothing happens if it or the netdev is gone. The qdisc goes when no filter is left in either direction."""
+    if _older_qdisc(ifindex):
+        return
     result = lib.bpf_tc_detach(_hook(ifindex, _POINT[point]), _opts())
     if result not in (0, -errno.ENOENT, -errno.ENODEV, -errno.EINVAL):
         check(result, f"detach TC filter from netdev {ifindex}")
-    if not any(_in_use(ifindex, parent) for parent in _PARENTS):
+    if not any(_in_use(ifindex, parent) for parent in _PARENT.values()):
         lib.bpf_tc_hook_destroy(_hook(ifindex, 3))
 
 
 def _in_use(ifindex: int, parent: int) -> bool:
     # libbpf's query knows of one filter, ours: ask the kernel for all.
+    return any(True for _ in _dump(_GETTFILTER, ifindex, parent))
+
+
+def _older_qdisc(ifindex: int) -> bool:
+    # The qdisc "ingress" has clsact's handle and takes filters for egress too, but runs them on ingress.
+    return any(parent == _CLSACT and b"ingress\0" in rest for parent, rest in _dump(_GETQDISC, ifindex, 0))
+
+
+def _dump(kind: int, ifindex: int, parent: int) -> Iterator[tuple[int, bytes]]:
+    """Parent and attributes of each object of the netdev; none if it or its qdisc isn't there."""
     request = struct.pack("=BxHiIII", 0, 0, ifindex, 0, parent, 0)  # struct tcmsg
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
         netlink.bind((0, 0))
-        netlink.send(struct.pack("=IHHII", 16 + len(request), _GETTFILTER, _REQUEST_DUMP, 1, 0) + request)
+        netlink.send(struct.pack("=IHHII", 16 + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
         while True:
             answer, at = netlink.recv(1 << 18), 0
             while at + 16 <= len(answer):
-                length, kind = struct.unpack_from("=IH", answer, at)
-                if kind == _NEWTFILTER:
-                    return True
-                if kind == _ERROR:
+                length, type = struct.unpack_from("=IH", answer, at)
+                if type == _DONE:
+                    return
+                if type == _ERROR:
                     code = -struct.unpack_from("=i", answer, at + 16)[0]
-                    if code in (errno.ENODEV, errno.EINVAL, errno.ENOENT, 0):  # no such netdev or no such qdisc
-                        return False
-                    raise BpfError(code, f"list TC filters of netdev {ifindex}")
-                if kind == _DONE:
-                    return False
+                    if code in (errno.ENODEV, errno.EINVAL, errno.ENOENT, 0):
+                        return
+                    raise BpfError(code, f"list what is on the TC hooks of netdev {ifindex}")
+                device, _, its_parent = struct.unpack_from("=iII", answer, at + 20)
+                if type in (_NEWQDISC, _NEWTFILTER) and (kind == _GETTFILTER or device == ifindex):
+                    yield its_parent, answer[at + 36 : at + length]
                 at += length + 3 & ~3
 
 

@@ -182,6 +182,14 @@ static __always_inline void read_meta(struct pcn_ctx *ctx, struct pcn_meta *meta
 static __always_inline int follow(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct pcn_port *port)
 {
 	count_tx(port->id, pkt->len);
+#ifdef PCN_TC
+	if (port->flags & PCN_PORT_HOOK) {
+		if (ctx->ifindex == port->target)
+			return ACTION_STACK;
+		ctx->mark = PCN_MARK_DONE;
+		return bpf_redirect(port->target, port->next == PCN_NEXT_STACK ? BPF_F_INGRESS : 0);
+	}
+#endif
 	if (port->next == PCN_NEXT_NETDEV) {
 #ifdef PCN_XDP
 		long action = bpf_redirect_map(&pcn_netdevs, port->id, XDP_ABORTED);
@@ -212,6 +220,23 @@ static __always_inline int follow(struct pcn_ctx *ctx, struct pcn_packet *pkt, c
 	return drop(pkt, PCN_DROP_NO_PEER);
 }
 
+/* Counts a frame that came by a tail call. TC: one that was injected has its port in the mark, but no room for the port's id. */
+static __always_inline void count_tail(const struct pcn_meta *meta, __u32 number, __u32 len)
+{
+	__u32 id = meta->id;
+
+#ifdef PCN_TC
+	if (!id) {
+		struct pcn_port *port = bpf_map_lookup_elem(&ports, &number);
+
+		if (!port)
+			return;
+		id = port->id;
+	}
+#endif
+	count_rx(id, len);
+}
+
 #include "unit_slowpath.h"
 #ifndef PCN_TRANSPARENT
 #include "unit_flood.h"
@@ -240,6 +265,18 @@ static __always_inline int run(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u3
 	return follow(ctx, pkt, port);
 }
 
+/* A frame that this netdev's chain has had already and put on the hook again, since it came by another way (the slow path). */
+static __always_inline int was_here(struct pcn_ctx *ctx)
+{
+#ifdef PCN_TC
+	if (ctx->mark == PCN_MARK_DONE) {
+		ctx->mark = 0;
+		return 1;
+	}
+#endif
+	return 0;
+}
+
 #define PROGRAMS(_name, _direction)                                                                                                  \
 	PCN_SEC int _name(struct pcn_ctx *ctx)                                                                                       \
 	{                                                                                                                            \
@@ -247,6 +284,8 @@ static __always_inline int run(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u3
 		__u32 direction = _direction;                                                                                        \
 		struct pcn_port *port = bpf_map_lookup_elem(&ports, &direction);                                                     \
                                                                                                                                      \
+		if (was_here(ctx))                                                                                                   \
+			return ACTION_STACK;                                                                                         \
 		if (!port)                                                                                                           \
 			return drop(&pkt, PCN_DROP_NO_PORT);                                                                         \
 		count_rx(port->id, pkt.len);                                                                                         \
@@ -261,7 +300,7 @@ static __always_inline int run(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u3
 		read_meta(ctx, &meta);                                                                                               \
 		pkt.flags = meta.flags;                                                                                              \
 		if (!(meta.flags & PCN_META_OUT))                                                                                    \
-			count_rx(meta.id, pkt.len);                                                                                  \
+			count_tail(&meta, _direction, pkt.len);                                                                      \
 		return run(ctx, &pkt, _direction);                                                                                   \
 	}
 
@@ -340,7 +379,7 @@ PCN_SEC int tail(struct pcn_ctx *ctx)
 		pkt.in_port = PCN_ANY_PORT;
 		return output(ctx, &pkt, meta.port);
 	}
-	count_rx(meta.id, pkt.len);
+	count_tail(&meta, meta.port, pkt.len);
 	return input(ctx, &pkt);
 }
 

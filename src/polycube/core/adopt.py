@@ -15,7 +15,7 @@ from typing import Any
 from polycube.bpf import AttachType, Link, Map, Object, Program, tcfilter, u32
 from polycube.bpf import pin
 from polycube.bpf.link import xdp_mode
-from polycube.core.kernel import _FLAGS, _NEXT, INJECT_INNER, PROGRAMS, Kernel
+from polycube.core.kernel import _FLAGS, _NEXT, INTERNAL, PROGRAMS, Kernel
 from polycube.core.operation import Key, Kind
 from polycube.core.paths import Point
 from polycube.core.topology import VETH_BASE
@@ -102,7 +102,7 @@ class Reader:
     def _veths(self) -> Found:
         for index, name in socket.if_nameindex():
             if index > VETH_BASE and index % 2 == 0 and name.startswith("pcn"):
-                yield Key(Kind.VETH, (index,)), {"name": name[:-1]}
+                yield Key(Kind.VETH, (index,)), {"name": name[:-1], "mode": xdp_mode(index + 1)}
         with Map.find(self.paths.shared_map("pcn_leads")) or _Nothing() as leads:
             for key, value in leads.items():
                 port, _, _, slot, _ = struct.unpack("<2H3I", value)
@@ -111,7 +111,7 @@ class Reader:
     def _links(self) -> Found:
         for name in pin.listing(self.paths.links):
             ifindex, _, point = name.partition("-")
-            if int(ifindex) >= INJECT_INNER:
+            if int(ifindex) >= INTERNAL:
                 continue  # belongs to an internal veth
             with Link.open(self.paths.links / name) as link:
                 info = link.info
@@ -126,7 +126,7 @@ class Reader:
         for ifindex, _ in socket.if_nameindex():
             for point, attach_type in _POINTS.items():
                 id = tcfilter.query(ifindex, attach_type)
-                if id and ifindex < INJECT_INNER:
+                if id and ifindex < INTERNAL:
                     yield Key(Kind.ATTACH, (ifindex, str(point))), self._program(id)
 
     def _program(self, id: int) -> dict[str, str]:

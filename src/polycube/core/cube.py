@@ -44,7 +44,8 @@ class NetdevFacts:
 class PortFacts:
     """A port as it stands in the kernel. `number` is what the data plane knows it by; it never changes while the port lives.
 
-    A transparent cube has two: "ingress" (number 0) and "egress" (1).
+    A transparent cube has two, "ingress" (number 0) and "egress" (1), whose peer is what it is attached to; `peer_facts` are then the
+    leaves of the port it stands before, empty if that is the host's stack.
     """
 
     name: str

@@ -21,7 +21,7 @@ from typing import Any
 from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, u32
 from polycube.bpf import pin, tcfilter
 from polycube.core.operation import Operation
-from polycube.core.paths import INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
+from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
 from polycube.core.topology import VETH_BASE
 from polycube.net import netns, readiness
 from polycube.net.addr import Mac, parse_interface
@@ -29,10 +29,12 @@ from polycube.net.links import Links
 from polycube.net.rtnl import Rtnl
 
 INJECT_OUTER, INJECT_INNER = VETH_BASE - 2, VETH_BASE - 1
+GENERIC_OUTER, GENERIC_INNER = VETH_BASE - 4, VETH_BASE - 3
+INTERNAL = GENERIC_OUTER  # netdevs with this ifindex or a higher one are the daemon's own
 LEAD_XDP = "lead_xdp"
 PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
 _NEXT = ("none", "netdev", "cube", "stack")
-_FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4}
+_FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
 _META_OUT = 1
 _REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
@@ -77,7 +79,7 @@ class Kernel:
         for folder in (self.paths.root, self.paths.shared, self.paths.cubes, self.paths.units, self.paths.links):
             folder.mkdir(exist_ok=True)
         self._load_injectors(injectors)
-        await self._make_injection_device()
+        await self._make_injection_devices()
 
     def close(self) -> None:
         """Forgets open handles; the kernel keeps everything."""
@@ -228,7 +230,7 @@ class Kernel:
         for end in (index, index + 1):
             await self.links.disable_ipv6(end)
             await self.links.set_up(end)
-        with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, XdpMode.DRV) as link:
+        with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, XdpMode[new["mode"].upper()]) as link:
             link.pin(self.paths.link(index + 1, Point.XDP))
 
     async def _unset_veth(self, index: int, old: Any) -> None:
@@ -367,26 +369,36 @@ class Kernel:
                     with object.program(name) as program:
                         program.pin(folder / target)
 
-    async def _make_injection_device(self) -> None:
-        inner = INJECTION_DEVICE[:-1] + "1"
-        if not await self.links.find(INJECT_OUTER):
-            await _create_veth(INJECTION_DEVICE, INJECT_OUTER, inner, INJECT_INNER, mtu=65535)
-        for end in (INJECT_OUTER, INJECT_INNER):
+    async def _make_injection_devices(self) -> None:
+        """Veth pairs: user space sends into the outer end, the program on the inner end leads the frame to a cube."""
+        await self._make_injection_device(INJECTION_DEVICE, INJECT_OUTER, 65535)
+        await self._make_injection_device(GENERIC_DEVICE, GENERIC_OUTER, 9000)
+        with Program.open(self.paths.shared / "lead_tc") as program:
+            if self.tcx:
+                self._attach_own(program, INJECT_INNER, Point.TC_INGRESS)
+            else:
+                tcfilter.attach(program, INJECT_INNER, AttachType.TCX_INGRESS)
+        with Program.open(self.paths.shared / XDP_INJECTOR) as program:
+            self._attach_own(program, GENERIC_INNER, Point.XDP)
+
+    async def _make_injection_device(self, name: str, index: int, mtu: int) -> None:
+        if not await self.links.find(index):
+            await _create_veth(name, index, name[:-1] + "1", index + 1, mtu)
+        for end in (index, index + 1):
             await self.links.disable_ipv6(end)
             await self.links.set_up(end)
-        with Program.open(self.paths.shared / "lead_tc") as program:
-            if not self.tcx:
-                tcfilter.attach(program, INJECT_INNER, AttachType.TCX_INGRESS)
-                return
-            path = self.paths.link(INJECT_INNER, Point.TC_INGRESS)
-            standing = Link.find(path)
-            if standing and standing.info.ifindex:
-                with standing:
-                    standing.update(program)
-                return
-            pin.remove(path)
-            with Link.tcx(program, INJECT_INNER, AttachType.TCX_INGRESS) as link:
-                link.pin(path)
+
+    def _attach_own(self, program: Program, ifindex: int, point: Point) -> None:
+        path = self.paths.link(ifindex, point)
+        standing = Link.find(path)
+        if standing and standing.info.ifindex:
+            with standing:
+                standing.update(program)
+            return
+        pin.remove(path)
+        made = Link.xdp(program, ifindex, XdpMode.SKB) if point is Point.XDP else Link.tcx(program, ifindex, _ATTACH[point])
+        with made as link:
+            link.pin(path)
 
     # ---- open pins ----
 

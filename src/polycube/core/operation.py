@@ -28,7 +28,7 @@ class Kind(IntEnum):
     CFG = 15  # (uuid, unit) -> {variable: hexadecimal bytes}
     MAP = 20  # (uuid, map, key) -> value; both bytes in hexadecimal
     SLOT = 25  # (hook, slot) -> {uuid, unit, program}: an entry of the tail-call array
-    VETH = 30  # (index,) -> {name}: internal veth pair for flooded copies, its inner end at index + 1
+    VETH = 30  # (index,) -> {name, mode}: internal veth pair for flooded copies, its inner end at index + 1
     LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal veth go
     READY = 33  # (ifindex,) -> {name}: what a netdev needs for native XDP
     ENTRY = 35  # (ifindex,) -> {port, id}
@@ -85,7 +85,7 @@ class Operation:
 def rank(operation: Operation) -> int:
     """When an addition or change is carried out: the lower the earlier."""
     kind = operation.key.kind
-    if kind is Kind.PORT and operation.new and operation.new["next"] == "netdev":
+    if kind is Kind.PORT and operation.new and operation.new["next"] == "netdev" and "hook" not in operation.new["flags"]:
         return Kind.EDGE
     return kind
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from polycube.bpf import BpfError, Program, xdp_md
 from polycube.core.cube import Packet, PortFacts
-from polycube.core.paths import INJECTION_DEVICE, XDP_INJECTOR, Paths
+from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, XDP_INJECTOR, Paths
 from polycube.model import PolycubeError
 from polycube.net.errors import NetError
 from polycube.net.raw import PacketSocket
@@ -137,6 +137,7 @@ class Injector:
         self._paths = paths
         self._device = device
         self._socket: PacketSocket | None = None
+        self._generic: PacketSocket | None = None
         self._program: Program | None = None
 
     def tc(self, slot: int, port: int, frame: bytes, *, out: bool) -> bool:
@@ -161,8 +162,18 @@ class Injector:
             self.close()
             raise
 
+    def generic(self, slot: int, port: int, id: int, frame: bytes, *, out: bool) -> bool:
+        """The same on generic XDP, where live frames would be redirected natively; False if a queue was full. Raises NetError."""
+        if self._generic is None:
+            self._generic = PacketSocket(GENERIC_DEVICE)
+        try:
+            return self._generic.send(INJECT.pack(port, META_OUT if out else 0, id, slot, 0) + frame)
+        except NetError:
+            self.close()
+            raise
+
     def close(self) -> None:
-        for opened in (self._socket, self._program):
+        for opened in (self._socket, self._generic, self._program):
             if opened is not None:
                 opened.close()
-        self._socket = self._program = None
+        self._socket = self._generic = self._program = None

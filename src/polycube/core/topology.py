@@ -184,11 +184,11 @@ class Builder:
         inward = [Hop(tcube, INGRESS, tcube.ids[INGRESS]) for tcube in reversed(self._stack(peer))]
         return PortState(True), [*inward, Hop(other, peer.number, peer.id)]
 
-    def _chain_in(self, hook: str, inward: Iterable[CubeSpec], last: Hop | None) -> None:
+    def _chain_in(self, hook: str, inward: Iterable[CubeSpec], last: Hop | None, netdev: NetdevSpec | None = None) -> None:
         """Next hops of transparent cubes on the way in, from the outermost; behind the last one `last`, or the stack."""
         hops = [Hop(tcube, INGRESS, tcube.ids[INGRESS]) for tcube in inward]
         for hop, following in zip(hops, [*hops[1:], last], strict=False):
-            self._port(hop, hook, _to_hop(hop.id, following) if following else _stack(hop.id))
+            self._port(hop, hook, _to_hop(hop.id, following) if following else _hook(hop.id, "stack", netdev))
 
     def _chain_out(self, cube: CubeSpec, port: PortSpec, stack: list[CubeSpec], final: list[Hop] | NetdevSpec | str) -> dict[str, Any]:
         """Next hops on the way out of a port; returns the port's own."""
@@ -228,14 +228,13 @@ class Builder:
             return
         devices: dict[int, int] = {}
         for port, value in members:
+            devices[port.number] = value["target"]
             if "indirect" in value["flags"]:
-                index = VETH_BASE + 2 * port.id
-                self._put(Kind.VETH, (index,), {"name": f"pcn{port.id}"})
+                index = devices[port.number] = VETH_BASE + 2 * port.id
+                self._put(Kind.VETH, (index,), {"name": f"pcn{port.id}", "mode": cube.mode})
                 self._put(Kind.LEAD, (index + 1,), {"slot": cube.slot, "port": port.number})
+            if "indirect" in value["flags"] or cube.mode == "skb":  # there, injected frames do not show the netdev they stand for
                 value["flags"] = [*value["flags"], "own_flood"]
-                devices[port.number] = index
-            else:
-                devices[port.number] = value["target"]
         self._put(Kind.FLOOD, (cube.uuid, unit, 0, ANY_PORT), sorted(devices.values()))
         for port, value in members:
             if "own_flood" in value["flags"]:
@@ -262,7 +261,7 @@ class Builder:
                     self._put(Kind.READY, (netdev.ifindex,), {"name": netdev.name})
             if not inward and not last:
                 continue
-            self._chain_in(hook, inward, last)
+            self._chain_in(hook, inward, last, netdev)
             first = Hop(inward[0], INGRESS, 0) if inward else last
             assert first
             mode = next((cube.mode for cube in [*inward, owner] if cube and cube.hook == "xdp"), "") if hook == "xdp" else ""
@@ -271,7 +270,7 @@ class Builder:
         if outward:
             for hop, following in zip(outward, outward[1:], strict=False):
                 self._port(hop, "tc", _to_hop(hop.id, following))
-            self._port(outward[-1], "tc", _stack(outward[-1].id))
+            self._port(outward[-1], "tc", _hook(outward[-1].id, "netdev", netdev))
             self._attach(netdev, "tc-egress", "tc", outward[0], "")
 
     def _attach(self, netdev: NetdevSpec, point: str, hook: str, hop: Hop, mode: str) -> None:
@@ -311,6 +310,12 @@ def _none(id: int) -> dict[str, Any]:
 
 def _stack(id: int) -> dict[str, Any]:
     return _none(id) | {"next": "stack"}
+
+
+def _hook(id: int, following: str, netdev: NetdevSpec | None) -> dict[str, Any]:
+    """The end of a netdev's own chain."""
+    assert netdev
+    return _none(id) | {"next": following, "flags": ["hook"], "target": netdev.ifindex}
 
 
 def _to_hop(id: int, hop: Hop) -> dict[str, Any]:

@@ -158,7 +158,13 @@ class Worker:
             xdp = wanted == "xdp" if wanted in resident.objects else "xdp" in resident.objects
         slot = resident.number * 2 + (port if resident.transparent else 0)
         try:
-            if xdp:
+            # What goes up the stack must show its netdev, which live frames do; what is redirected must stay in generic mode
+            upwards = resident.transparent and port == 0 and not cube.ports["ingress"].peer_facts
+            if xdp and cube.current and str(cube.current.type) == "XDP_SKB" and not upwards:
+                if not self._injector.generic(slot, port, 0, frame, out=out):
+                    resident.counts.unsent += 1
+                    return
+            elif xdp:
                 if len(frame) > MAX_XDP:
                     raise NotSent(cube.name, name, len(frame), f"XDP takes up to {MAX_XDP} bytes from user space")
                 id = next((one.id for one in cube.ports.values() if one.number == port), 0)

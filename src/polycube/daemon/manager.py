@@ -25,7 +25,7 @@ from polycube.compiler.function import Hook
 from polycube.compiler.process import Compiler
 from polycube.core.adopt import Reader
 from polycube.core.cube import NetdevFacts, PortFacts
-from polycube.core.kernel import INJECT_INNER, Kernel, KernelError, Load
+from polycube.core.kernel import INJECT_INNER, INTERNAL, Kernel, KernelError, Load
 from polycube.core.message import Instance, Recorded
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
@@ -138,7 +138,7 @@ class Manager:
         return [
             {"name": one.name, "addresses": [str(address) for address in one.addresses]}
             for one in self.present.values()
-            if one.up and not one.loopback and one.ifindex < INJECT_INNER - 1
+            if one.up and not one.loopback and one.ifindex < INTERNAL
         ]
 
     def version(self) -> str:
@@ -448,7 +448,8 @@ class Manager:
         self, draft: Draft, parent: str, states: Mapping[tuple[str, str], PortState]
     ) -> tuple[NetdevFacts | None, Mapping[str, Any]]:
         if ":" not in parent:
-            return self._netdev_facts(parent), {}
+            owner_port = next((port for _, port in draft.ports() if port.peer == parent), None)
+            return self._netdev_facts(parent), dump(owner_port) if owner_port else {}
         owner, port = draft.port(parent)
         return self._netdev_facts(states.get((owner.name, port.name), PortState(False)).netdev), dump(port)
 

@@ -29,6 +29,7 @@ NEXT_NONE, NEXT_NETDEV, NEXT_CUBE, NEXT_STACK = range(4)
 OWN_FLOOD, INDIRECT = 2, 4
 TC_PASS = {0xFFFFFFFF, 0}  # TC_ACT_UNSPEC, TC_ACT_OK
 TC_REDIRECT = 7
+MARK_OUT = 0x8000
 LATE = 0.001  # seconds without a copy after which no more are expected
 PATIENCE = 1.0
 
@@ -101,9 +102,8 @@ class Chain:
         if self.hook == Hook.XDP:
             header = INJECT.pack(port, flags, cube.ids[port], slot, 0)
             return self._run(cube, frame, lambda: self.stage.run(self.stage.inject, header + frame))
-        names = ["ingress_tail", "egress_tail"] if cube.function.transparent else ["tail"]
-        program, cb = cube.program(names[slot & 1]), (port | flags << 16, cube.ids[port], 0, 0, 0)
-        return self._run(cube, frame, lambda: self.stage.run(program, frame, cb=cb))
+        where = slot << 16 | (MARK_OUT if out else 0) | port
+        return self._run(cube, frame, lambda: self.stage.run(self.stage.lead, frame, mark=where))
 
     def wire(self) -> None:
         """Writes all next hops and flood domains."""

@@ -28,6 +28,7 @@ enum pcn_port_flag {
 	PCN_PORT_PEER = 1,       /* TC: the netdev is a veth into another namespace: bpf_redirect_peer reaches it without its queue */
 	PCN_PORT_OWN_FLOOD = 2,  /* XDP: floods from this port have a device map of their own (exclusion is not by netdev) */
 	PCN_PORT_INDIRECT = 4,   /* a flooded copy can't be put on a netdev directly: egress code or a cube comes first */
+	PCN_PORT_HOOK = 8,       /* TC: end of a netdev's own chain; on the hook of `target` itself the frame just goes on */
 };
 
 /* One entry of a cube's `ports`. */
@@ -69,6 +70,7 @@ struct pcn_meta {
 /* skb->mark of a frame on the injection device (TC): slot in progs, whether to send it out of the port, port. */
 #define PCN_MARK(_slot, _port) ((_slot) << 16 | (_port))
 #define PCN_MARK_OUT 0x8000
+#define PCN_MARK_DONE 0x9c0bed0e /* was put on the netdev's hook from elsewhere: its own chain has had it */
 
 /* In front of a frame that user space injects through BPF_PROG_TEST_RUN (XDP). */
 struct pcn_inject {
