@@ -129,6 +129,15 @@ async def test_a_result_that_cannot_travel_is_an_error_not_silence() -> None:
             await near.call("odd")
 
 
+async def test_an_error_that_cannot_be_described_is_an_error_not_silence() -> None:
+    def refuse() -> None:
+        raise ModelError()
+
+    async with joined(calls={"refuse": refuse}) as (near, _):
+        with pytest.raises(RemoteError, match="answering failed"):
+            await near.call("refuse")
+
+
 async def test_a_dead_peer_fails_all_calls_under_way_and_all_later_ones() -> None:
     async with joined(calls={"wait": lambda: asyncio.sleep(600)}) as (near, far):
         calls = [asyncio.create_task(near.call("wait")) for _ in range(3)]

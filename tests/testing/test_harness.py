@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The harness: what it observes is what the units do."""
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -104,7 +105,7 @@ def test_a_chain_of_units_and_its_limit(chain):
     cubes = [chain.cube("helloworld", name=f"h{number}") for number in range(34)]
     for cube in cubes:
         cube.cfg(action="FORWARD")
-    for left, right in zip(cubes, cubes[1:], strict=False):
+    for left, right in itertools.pairwise(cubes):
         chain.link(left, 1, right, 0)
     chain.send(PACKET, cubes[2], 0).left((cubes[-1], 1), packet=PACKET)
     result = chain.send(PACKET, cubes[0], 0)
@@ -145,9 +146,9 @@ def test_expectations_that_fail_say_what_happened(bridge):
 
 
 def test_names_that_do_not_exist(bridge):
-    with pytest.raises(KeyError, match="no CFG\\(agingtime\\) in simplebridge; it has .*aging_time"):
+    with pytest.raises(KeyError, match=r"no CFG\(agingtime\) in simplebridge; it has .*aging_time"):
         bridge.cfg(agingtime=1)
-    with pytest.raises(KeyError, match="no map FDB in simplebridge; it has .*fdb"):
+    with pytest.raises(KeyError, match=r"no map FDB in simplebridge; it has .*fdb"):
         bridge.map("FDB")
 
 

@@ -24,7 +24,7 @@ def test_fields_that_differ_are_marked():
     lines = diff(E / IP(ttl=63) / UDP(), E / IP(ttl=64) / UDP()).splitlines()
     assert lines[0] == "frames differ: 42 bytes instead of 42"
     assert "  Ethernet" in lines
-    assert [line.strip() for line in lines if line.strip().startswith("!")][0] == "! ttl = 63, expected 64"
+    assert next(line.strip() for line in lines if line.strip().startswith("!")) == "! ttl = 63, expected 64"
     assert "  UDP" in lines
     assert "first difference at byte 22" in lines
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from polycube.bpf.errors import BpfError, HookBusy
@@ -24,7 +23,7 @@ _POINT = {AttachType.TCX_INGRESS: 1, AttachType.TCX_EGRESS: 2}
 _REPLACE = 1
 _PARENT = {AttachType.TCX_INGRESS: 0xFFFFFFF2, AttachType.TCX_EGRESS: 0xFFFFFFF3}  # of clsact
 _CLSACT = 0xFFFFFFF1
-_NEWQDISC, _GETQDISC, _NEWTFILTER, _GETTFILTER, _REQUEST_DUMP, _ERROR, _DONE = 36, 38, 44, 46, 0x301, 2, 3
+_NEWQDISC, _GETQDISC, _NEWTFILTER, _GETTFILTER, _DUMP, _ERROR = 36, 38, 44, 46, 0x300, 2
 
 
 def attach(program: Program, ifindex: int, point: AttachType) -> None:
@@ -64,35 +63,28 @@ def detach(ifindex: int, point: AttachType) -> None:
 
 def _in_use(ifindex: int, parent: int) -> bool:
     # libbpf's query knows of one filter, ours: ask the kernel for all.
-    return any(True for _ in _dump(_GETTFILTER, ifindex, parent))
+    return bool(_ask(_GETTFILTER, _DUMP, ifindex, parent))
 
 
 def _older_qdisc(ifindex: int) -> bool:
     # The qdisc "ingress" has clsact's handle and takes filters for egress too, but runs them on ingress.
-    return any(parent == _CLSACT and b"ingress\0" in rest for parent, rest in _dump(_GETQDISC, ifindex, 0))
+    return b"ingress\0" in _ask(_GETQDISC, 0, ifindex, _CLSACT)
 
 
-def _dump(kind: int, ifindex: int, parent: int) -> Iterator[tuple[int, bytes]]:
-    """Parent and attributes of each object of the netdev; none if it or its qdisc isn't there."""
+def _ask(kind: int, flags: int, ifindex: int, parent: int) -> bytes:
+    """Attributes of the first object there; empty if there is none, or neither netdev nor qdisc."""
     request = struct.pack("=BxHiIII", 0, 0, ifindex, 0, parent, 0)  # struct tcmsg
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
         netlink.bind((0, 0))
-        netlink.send(struct.pack("=IHHII", 16 + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
-        while True:
-            answer, at = netlink.recv(1 << 18), 0
-            while at + 16 <= len(answer):
-                length, type = struct.unpack_from("=IH", answer, at)
-                if type == _DONE:
-                    return
-                if type == _ERROR:
-                    code = -struct.unpack_from("=i", answer, at + 16)[0]
-                    if code in (errno.ENODEV, errno.EINVAL, errno.ENOENT, 0):
-                        return
-                    raise BpfError(code, f"list what is on the TC hooks of netdev {ifindex}")
-                device, _, its_parent = struct.unpack_from("=iII", answer, at + 20)
-                if type in (_NEWQDISC, _NEWTFILTER) and (kind == _GETTFILTER or device == ifindex):
-                    yield its_parent, answer[at + 36 : at + length]
-                at += length + 3 & ~3
+        netlink.send(struct.pack("=IHHII", 16 + len(request), kind, 1 | flags, 1, 0) + request)
+        answer = netlink.recv(1 << 18)
+    length, type = struct.unpack_from("=IH", answer)
+    if type in (_NEWQDISC, _NEWTFILTER):
+        return answer[36:length]
+    code = -struct.unpack_from("=i", answer, 16)[0] if type == _ERROR else 0
+    if code not in (0, errno.ENODEV, errno.EINVAL, errno.ENOENT):
+        raise BpfError(code, f"list what is on the TC hooks of netdev {ifindex}")
+    return b""
 
 
 def _hook(ifindex: int, point: int) -> Any:

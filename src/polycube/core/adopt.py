@@ -52,7 +52,7 @@ class Reader:
                 if not any(names <= pins for names in PROGRAMS.values()):
                     pin.remove(folder)
                     continue
-                for name in pins & set.union(*PROGRAMS.values()):
+                for name in pins & (PROGRAMS[False] | PROGRAMS[True]):
                     with Program.open(folder / name) as program:
                         self.programs[program.info.id] = {"uuid": uuid, "unit": unit, "program": name}
                 yield Key(Kind.UNIT, (uuid, unit)), {}

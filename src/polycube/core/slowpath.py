@@ -52,7 +52,7 @@ def decode(record: bytes, ports: Mapping[int, PortFacts]) -> Packet:
     frame = record[EVENT.size : EVENT.size + caplen]
     if len(frame) < caplen:
         raise ValueError(f"a slow-path record with {len(frame)} of the {caplen} bytes it announces")
-    if not flags & FLAG_TRUNCATED and not flags & FLAG_XDP:
+    if not flags & FLAG_TRUNCATED:  # generic XDP sees unfinished sums, too
         frame = finish_checksum(frame)
     if flags & FLAG_VLAN:
         frame = frame[:12] + proto + tci.to_bytes(2, "big") + frame[12:]

@@ -282,7 +282,7 @@ class Connection:
             return
         try:
             self._send({"id": number, "error": encode_error(error)} if error else {"id": number, "result": result})
-        except (TypeError, ValueError) as odd:
+        except Exception as odd:  # what does not travel, or an error of an author that cannot even be described
             self._send({"id": number, "error": encode_error(_unexpected("answering", {}, odd))})
 
     def _end(self, reason: str) -> None:

@@ -65,6 +65,9 @@ class ForkServer:
         """Starts the fork server if it isn't running; it is warm a moment later."""
         if self._control is not None:
             return
+        if self._server is not None:  # lost: there is nothing to wait for but its exit status
+            self._server.kill()
+            self._server.wait()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(

@@ -94,7 +94,7 @@ class Slot:
         self._verdict = ""  # why the process is being killed
         self._heard = 0.0
         self._task: asyncio.Task[None] | None = None
-        self._log_window = (0.0, 0)
+        self._lines = 0  # logged in this second
 
     # ---- for calls ----
 
@@ -312,18 +312,16 @@ class Slot:
         self.totals = totals
 
     def _logged(self, **line: Any) -> None:
-        start, count = self._log_window
-        now = time.monotonic()
-        if now - start >= 1:
-            suppressed = count - self._limits.log_lines
-            self._log_window = (now, 1)
-            if suppressed > 0:
-                self._say("warning", f"{suppressed} log lines of the worker were left out")
-        else:
-            self._log_window = (start, count + 1)
-            if count >= self._limits.log_lines:
-                return
-        self._context.logged(self.service, line)
+        if not self._lines:
+            asyncio.get_running_loop().call_later(1, self._end_second)
+        self._lines += 1
+        if self._lines <= self._limits.log_lines:
+            self._context.logged(self.service, line)
+
+    def _end_second(self) -> None:
+        suppressed, self._lines = self._lines - self._limits.log_lines, 0
+        if suppressed > 0:
+            self._say("warning", f"{suppressed} log lines of the worker were left out")
 
     def _say(self, level: str, event: str, **fields: Any) -> None:
         cube = str(fields.pop("cube", ""))
