@@ -35,10 +35,7 @@ def partial(frame: Frame) -> tuple[bytes, bytes]:
     whole = bytes(frame)
     layer = frame[TCP] if TCP in frame else frame[UDP]
     segment = bytes(layer)
-    if IP in frame:
-        addresses = bytes(frame[IP])[12:20]
-    else:
-        addresses = bytes(frame[IPv6])[8:40]
+    addresses = bytes(frame[IP])[12:20] if IP in frame else bytes(frame[IPv6])[8:40]
     protocol = 6 if TCP in frame else 17
     pseudo = folded_sum(addresses + struct.pack(">II", len(segment), protocol))
     field = len(whole) - len(segment) + (16 if protocol == 6 else 6)

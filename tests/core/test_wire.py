@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls between two ends of a socket pair, as between the daemon and a worker."""
 
+# ruff: noqa: ASYNC110 (polling is what a test of other processes does)
+
 import asyncio
 import json
 import socket

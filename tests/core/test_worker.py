@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker process and the calls it answers: what a service records, refuses, breaks, and what its slow path gets."""
 
+# ruff: noqa: ASYNC110 (polling is what a test of other processes does)
+
 import asyncio
 import json
 import os
@@ -56,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def pins(request: pytest.FixtureRequest) -> Path:
-    return Path("/sys/fs/bpf") / request.node.name
+    return Path("/sys/fs/bpf", request.node.name)
 
 
 @dataclass
@@ -101,7 +103,7 @@ async def worker(**settings: Any) -> AsyncIterator[Running]:
     values = {"service": "sampler", "target": TARGET, "bpffs": "/sys/fs/bpf/none", "device": "pcn_none", "heartbeat": 0.05, "memory": 0}
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", MAIN, str(theirs.fileno()), json.dumps(values | settings)],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -240,7 +242,7 @@ async def test_any_other_error_is_one_sentence_and_a_traceback_in_the_log_and_ha
 
 async def test_a_service_that_cannot_be_loaded_says_why(built: Path) -> None:
     async with worker(target="sampler.nothing:Sampler") as running:
-        with pytest.raises(ServiceFailed, match="failed while being loaded: ModuleNotFoundError: No module named 'sampler.nothing'"):
+        with pytest.raises(ServiceFailed, match=r"failed while being loaded: ModuleNotFoundError: No module named 'sampler.nothing'"):
             await running.ask("hello")
     async with worker(target="pathlib:Path") as running:
         with pytest.raises(ServiceFailed, match="pathlib:Path is no Cube"):
@@ -316,14 +318,14 @@ async def test_a_frame_that_cannot_be_sent_is_an_error_with_the_reason_and_is_co
     made = instance("a", built, pins)
     async with worker() as running:
         await running.living(made)
-        with pytest.raises(NotSent, match="cannot send a frame of 60 bytes by a:port1: there is no netdev pcn_none"):
+        with pytest.raises(NotSent, match=r"cannot send a frame of 60 bytes by a:port1: there is no netdev pcn_none"):
             await running.obey(made, "send 60")
         xdp = instance("b", built, pins, type="XDP_DRV")
         xdp = replace(xdp, objects={"xdp": xdp.objects["tc"]})
         await running.living(xdp)
         with pytest.raises(NotSent, match="XDP takes up to"):
             await running.obey(xdp, "send 9000")
-        with pytest.raises(NotSent, match="open pinned program .*inject_xdp"):
+        with pytest.raises(NotSent, match=r"open pinned program .*inject_xdp"):
             await running.obey(xdp, "send 60")
         stats = await running.ask("stats")
         assert (stats["cubes"]["a"]["unsent"], stats["cubes"]["b"]["unsent"]) == (1, 2)

@@ -109,7 +109,7 @@ def test_names_and_numbers_may_pass_from_a_removed_thing_to_a_new_one_in_one_cha
 
 def test_a_change_that_breaks_a_rule_is_not_written_at_all(store: Store) -> None:
     store.commit(whole_change())
-    with pytest.raises(StoreFailed, match="cubes.number"):
+    with pytest.raises(StoreFailed, match=r"cubes.number"):
         store.commit(Change(meta={"boot": "later"}, cubes={"u9": CubeRecord("u9", "new", "bridge", 1)}))
     stored = store.load()
     assert (len(stored.cubes), stored.meta) == (2, {"boot": "abc"})
@@ -141,13 +141,15 @@ from pathlib import Path
 from polycube.daemon.store import Store, Change, CubeRecord
 store = Store(Path(sys.argv[1])).open()
 for number in range(1, 100000):
-    store.commit(Change(cubes={str(number): CubeRecord(str(number), f"c{number}", "bridge", number)}, rows={str(number): ({"": "{}"}, ())}))
+    uuid = str(number)
+    store.commit(Change(cubes={uuid: CubeRecord(uuid, f"c{uuid}", "bridge", number)}, rows={uuid: ({"": "{}"}, ())}))
     print(number, flush=True)
 """
 
 
 def test_every_commit_that_was_answered_survives_sigkill(path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, env=environment)
     assert child.stdout
     answered = [int(child.stdout.readline()) for _ in range(50)]
     child.send_signal(signal.SIGKILL)
@@ -225,7 +227,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> 
     database.close()
     before = path.read_bytes()
     store = Store(path)
-    with pytest.raises(StoreDamaged, match=f"newer version .schema {VERSION + 1}, .* upgrade polycube"):
+    with pytest.raises(StoreDamaged, match=rf"newer version .schema {VERSION + 1}, .* upgrade polycube"):
         store.open()
     store.close()
     assert path.read_bytes() == before
@@ -234,7 +236,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> 
 def test_a_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "polycube.db")
-    with pytest.raises(StoreFailed, match="Not a directory|File exists"):
+    with pytest.raises(StoreFailed, match=r"Not a directory|File exists"):
         store.open()
     store.close()
 
@@ -246,6 +248,19 @@ def test_what_a_crash_left_while_the_store_was_made_does_no_harm(path: Path) -> 
         store.commit(whole_change())
         assert len(store.load().cubes) == 2
     assert not path.with_name("polycube.db.new").exists()
+
+
+def test_a_log_whose_store_was_taken_away_is_not_played_into_a_new_one(path: Path) -> None:
+    with Store(path) as store:
+        store.commit(whole_change())
+        log = path.with_name("polycube.db-wal").read_bytes()
+    path.unlink()
+    path.with_name("polycube.db-wal").write_bytes(log)
+    store = Store(path)
+    with pytest.raises(StoreDamaged, match=r"is missing, but its log polycube.db-wal is there"):
+        store.open()
+    store.close()
+    assert not path.exists()
 
 
 # ---- numbers ----

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor: workers that crash, hang, leak, flood or cannot be loaded, and what the others notice of it: nothing."""
 
+# ruff: noqa: ASYNC110, ASYNC240 (polling is what a test of other processes does)
+
 import asyncio
 import os
 import signal
@@ -41,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def pins(request: pytest.FixtureRequest) -> Path:
-    return Path("/sys/fs/bpf") / request.node.name
+    return Path("/sys/fs/bpf", request.node.name)
 
 
 class Daemon:
@@ -228,7 +230,8 @@ async def test_a_worker_that_dies_again_and_again_leaves_calls_with_one_sentence
         with pytest.raises(WorkerDied):
             await running.obey(made, "crash")
         await until(lambda: running.status().state == "waiting")
-        with pytest.raises(WorkerUnavailable, match=r"service sampler has had no running worker for 0\.3 s; the last one ended: by signal SIGKILL"):
+        sentence = r"service sampler has had no running worker for 0\.3 s; the last one ended: by signal SIGKILL"
+        with pytest.raises(WorkerUnavailable, match=sentence):
             await running.state(made)
         await running.workers.remove("sampler", "a")  # needs no worker
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polycube.bpf import AttachType, Link, Map, Object, Program, tcfilter, u32
-from polycube.bpf import pin
+from polycube.bpf import AttachType, Link, Map, Object, Program, pin, tcfilter, u32
 from polycube.bpf.link import xdp_mode
 from polycube.core.kernel import _FLAGS, _NEXT, INTERNAL, PROGRAMS, Kernel
 from polycube.core.operation import Key, Kind
@@ -77,7 +76,7 @@ class Reader:
         with Map.find(folder / "flood_devices") or _Nothing() as floods:
             for key, value in floods.items():
                 with Map.by_id(_number(value)) as devices:
-                    yield Key(Kind.FLOOD, (uuid, unit, *struct.unpack("<2H", key))), sorted(_number(k) for k in devices.keys())
+                    yield Key(Kind.FLOOD, (uuid, unit, *struct.unpack("<2H", key))), sorted(map(_number, devices.keys()))
 
     def _slots(self) -> Found:
         for hook in ("xdp", "tc"):

@@ -148,6 +148,10 @@ class Cube(Generic[C]):
     def facts(self, changed: Sequence[str]) -> None:
         """Ports whose facts (number, netdev, MAC, MTU, addresses, peer) changed; writes are recorded as in `apply`."""
 
+    def netdev(self) -> dict[str, dict[str, Any]]:
+        """What ports give to the netdevs they lead to: name of the port -> {"mac": text, "addresses": [text]}. Asked after each change."""
+        return {}
+
     def state(self) -> Mapping[str, Any]:
         """Operational data in wire names, laid over the configuration in answers: `{"fdb": {"entry": [...]}}`."""
         return {}

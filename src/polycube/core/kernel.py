@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, u32
-from polycube.bpf import pin, tcfilter
+from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, pin, tcfilter, u32
 from polycube.core.operation import Operation
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
 from polycube.core.topology import VETH_BASE
@@ -72,6 +71,7 @@ class Kernel:
         self.lost: list[str] = []  # sentences on maps whose layout changed
         self.preparations: dict[int, readiness.Preparation] = {}  # ifindex -> what was set for XDP, to be restored
         self._maps: dict[Path, Map] = {}  # open pins
+        self._former_macs: dict[int, Mac] = {}  # ifindex -> what it was before a cube gave it its own
 
     async def start(self, injectors: Mapping[str, bytes]) -> None:
         """Makes what all cubes share: folders, the ways in for frames of the slow path. `injectors`: hook -> object."""
@@ -260,13 +260,20 @@ class Kernel:
             await netns.call_in(None, lambda: readiness.restore(preparation))
 
     async def _set_netdev(self, ifindex: int, property: str, new: str) -> None:
+        netdev = await self.links.get(ifindex)
         if property == "mac":
-            await self.links.set_mac(ifindex, Mac.parse(new))
-        else:
+            if str(netdev.mac) != new.lower():
+                self._former_macs.setdefault(ifindex, netdev.mac)
+                await self.links.set_mac(ifindex, Mac.parse(new))
+        elif parse_interface(property) not in netdev.addresses:
             await self.links.add_address(ifindex, parse_interface(property))
 
     async def _unset_netdev(self, ifindex: int, property: str, old: Any) -> None:
-        if property != "mac" and await self.links.find(ifindex):
+        netdev = await self.links.find(ifindex)
+        former = self._former_macs.pop(ifindex, None) if property == "mac" else None
+        if netdev and former:
+            await self.links.set_mac(ifindex, former)
+        elif netdev and property != "mac" and parse_interface(property) in netdev.addresses:
             await self.links.del_address(ifindex, parse_interface(property))
 
     # ---- counters ----

@@ -58,17 +58,19 @@ class Recorded:
 
     writes: list[MapWrite] = field(default_factory=list)
     cfg: dict[str, bytes] = field(default_factory=dict)
+    netdevs: dict[str, dict[str, Any]] = field(default_factory=dict)  # port -> {"mac": ..., "addresses": [...]} for its netdev
 
     def as_data(self) -> dict[str, Any]:
         return {
             "writes": [[w.map, w.key.hex(), None if w.value is None else w.value.hex()] for w in self.writes],
             "cfg": {name: value.hex() for name, value in self.cfg.items()},
+            "netdevs": self.netdevs,
         }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recorded:
         writes = [MapWrite(name, bytes.fromhex(k), None if v is None else bytes.fromhex(v)) for name, k, v in data["writes"]]
-        return cls(writes, {name: bytes.fromhex(value) for name, value in data["cfg"].items()})
+        return cls(writes, {name: bytes.fromhex(value) for name, value in data["cfg"].items()}, data["netdevs"])
 
 
 def edit_data(edit: Edit) -> list[Any]:

@@ -30,7 +30,7 @@ class Kind(IntEnum):
     SLOT = 25  # (hook, slot) -> {uuid, unit, program}: an entry of the tail-call array
     VETH = 30  # (index,) -> {name, mode}: internal veth pair for flooded copies, its inner end at index + 1
     LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal veth go
-    READY = 33  # (ifindex,) -> {name}: what a netdev needs for native XDP
+    READY = 33  # (ifindex,) -> {name}: what a netdev needs for XDP
     ENTRY = 35  # (ifindex,) -> {port, id}
     PORT = 40  # (uuid, unit, number) -> a port's next hop; towards a netdev it is written at EDGE
     ATTACH = 50  # (ifindex, point) -> {uuid, unit, program, mode}

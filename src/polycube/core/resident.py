@@ -117,7 +117,8 @@ class Resident:
                 self.cube.apply(change)
             if names or moved or before is None:
                 self.cube.facts(names)
-        return Recorded(writes, self._cfg.take())
+            netdevs = self.cube.netdev()
+        return Recorded(writes, self._cfg.take(), netdevs)
 
     @contextmanager
     def _shown(self, after: Standing) -> Iterator[None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from polycube.core.operation import Key, Kind
@@ -51,6 +52,7 @@ class CubeSpec:
     floods: bool = False
     egress: bool = False  # has an egress handler
     cfg: Mapping[str, str] = field(default_factory=dict)
+    netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # port -> MAC and addresses it gives to its netdev
 
     @property
     def slot(self) -> int:
@@ -65,7 +67,7 @@ class NetdevSpec:
     ifindex: int
     up: bool = True
     peer_away: bool = False  # a veth whose other end is in another namespace
-    xdp_problem: str = ""  # why native XDP can't use it
+    xdp_problem: str = ""  # why it can't be made ready for native XDP
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class Builder:
         for port in cube.ports:
             state, final = self._peer(cube, port)
             self.states[cube.name, port.name] = state
+            if isinstance(final, NetdevSpec):
+                self._give(final, cube.netdevs.get(port.name, {}))
             stack = self._stack(port)
             self._chain_in(cube.hook, list(reversed(stack)), Hop(cube, port.number, port.id))
             value = self._chain_out(cube, port, stack, final)
@@ -152,6 +156,12 @@ class Builder:
                 members.append((port, value))
         if cube.floods:
             self._flood(cube, members)
+
+    def _give(self, netdev: NetdevSpec, wanted: Mapping[str, Any]) -> None:
+        if "mac" in wanted:
+            self._put(Kind.NETDEV, (netdev.ifindex, "mac"), wanted["mac"])
+        for address in wanted.get("addresses", ()):
+            self._put(Kind.NETDEV, (netdev.ifindex, address), "address")
 
     def _stack(self, port: PortSpec) -> list[CubeSpec]:
         return [self.world.cubes[name] for name in port.tcubes if name in self.world.cubes]
@@ -197,7 +207,7 @@ class Builder:
         if netdev and cube.hook == "xdp":
             outward += [Hop(tcube, EGRESS, tcube.ids[EGRESS]) for tcube in reversed(self._attached(netdev))]
         way = [Hop(cube, port.number, port.id), *outward]
-        values = [_to_hop(hop.id, following) for hop, following in zip(way, way[1:], strict=False)]
+        values = [_to_hop(hop.id, following) for hop, following in pairwise(way)]
         values.append(self._final(cube.hook, way[-1].id, final))
         if len(outward) or values[0]["next"] != "netdev" or cube.egress:
             values[0]["flags"] = [*values[0]["flags"], "indirect"]
@@ -257,7 +267,7 @@ class Builder:
                 inward += reversed(self._stack(port))
                 last = Hop(owner, port.number, port.id)
                 self._put(Kind.ENTRY, (netdev.ifindex,), {"port": port.number, "id": port.id})
-                if owner.mode == "drv":
+                if owner.hook == "xdp" and not netdev.xdp_problem:  # generic XDP works without, but not with segmentation offload
                     self._put(Kind.READY, (netdev.ifindex,), {"name": netdev.name})
             if not inward and not last:
                 continue
@@ -268,7 +278,7 @@ class Builder:
             self._attach(netdev, point, hook, first, mode)
         outward = [Hop(tcube, EGRESS, tcube.ids[EGRESS]) for tcube in reversed(attached)]
         if outward:
-            for hop, following in zip(outward, outward[1:], strict=False):
+            for hop, following in pairwise(outward):
                 self._port(hop, "tc", _to_hop(hop.id, following))
             self._port(outward[-1], "tc", _hook(outward[-1].id, "netdev", netdev))
             self._attach(netdev, "tc-egress", "tc", outward[0], "")

@@ -19,7 +19,11 @@ import sys
 import traceback
 from typing import Any
 
-from polycube.core import worker
+# structlog would import it for its console output, 4 MB in every worker; a service may still import it itself
+sys.modules["rich"] = None  # type: ignore[assignment]
+from polycube.core import worker  # noqa: E402
+
+del sys.modules["rich"]
 
 MESSAGE = 1 << 16
 

@@ -28,7 +28,8 @@ from polycube.daemon import log as logs
 from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.http import ReadOnly
-from polycube.daemon.manager import Manager, Objects
+from polycube.daemon.manager import Manager
+from polycube.daemon.objects import Objects
 from polycube.daemon.pidfile import PidFile, daemonize
 from polycube.daemon.store import Store
 from polycube.daemon.workers import Workers

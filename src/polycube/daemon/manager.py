@@ -9,22 +9,15 @@ difference, store, and only then let the copy be the truth. One change at a time
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
 from polycube import __version__
-from polycube.bpf import Object
-from polycube.compiler.bitcode import has_egress
 from polycube.compiler.errors import CompileError
-from polycube.compiler.function import Hook
-from polycube.compiler.process import Compiler
 from polycube.core.adopt import Reader
-from polycube.core.cube import NetdevFacts, PortFacts
 from polycube.core.kernel import INJECT_INNER, INTERNAL, Kernel, KernelError, Load
 from polycube.core.message import Instance, Recorded
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
@@ -33,12 +26,15 @@ from polycube.core.topology import NetdevSpec, PortState, World, build, hooks
 from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
 from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.executor import Executor
-from polycube.daemon.metrics import reason_names, render
+from polycube.daemon.facts import Facts, Told
+from polycube.daemon.metrics import render
+from polycube.daemon.objects import Objects
 from polycube.daemon.records import Kept, restored
 from polycube.daemon.records import changes as store_change
 from polycube.daemon.store import Store
 from polycube.daemon.workers import Workers
-from polycube.model import Edit, Kind as NodeKind, ModelError, Node, Op, Path, PolycubeError, Tag, dump, resolve
+from polycube.model import Edit, ModelError, Node, Op, Path, PolycubeError, Tag, dump, key_segments, resolve
+from polycube.model import Kind as NodeKind
 from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
 
@@ -56,47 +52,11 @@ class Failed(PolycubeError):
 
 
 @dataclass(frozen=True)
-class Built:
-    """An object of a function for a hook, in the file system so that workers can read its layouts."""
+class Wishes:
+    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs."""
 
-    unit: str
-    data: bytes
-    path: FilePath
-    floods: bool
-    egress: bool
-    reasons: dict[int, str]
-
-
-class Objects:
-    """Objects of functions, from the compiler or its cache."""
-
-    def __init__(self, compiler: Compiler, folder: FilePath) -> None:
-        self._compiler = compiler
-        self._folder = folder
-        self._built: dict[tuple[str, str], Built] = {}
-
-    async def get(self, installed: Installed, hook: str) -> Built:
-        """The unit of one of a service for a hook."""
-        known = self._built.get((installed.name, hook))
-        if known:
-            return known
-        data = await self._compiler.emit(installed.function, Hook(hook))
-        digest = hashlib.sha256(data).hexdigest()[:12]
-        path = self._folder / f"{digest}.o"
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        with Object.open(data, installed.name[:15]) as object:
-            floods = "domains" in object.maps
-        egress = has_egress(installed.function, Hook(hook))
-        built = Built(f"{hook}-{digest}", data, path, floods, egress, reason_names(data, installed.name))
-        self._built[installed.name, hook] = built
-        return built
-
-    def reasons(self, service: str, hook: str) -> dict[int, str]:
-        """Names of the drop reasons of a service; empty before it was used."""
-        built = self._built.get((service, hook))
-        return built.reasons if built else {}
+    cfg: Mapping[str, str] = field(default_factory=dict)
+    netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Manager:
@@ -116,9 +76,9 @@ class Manager:
         self.present: dict[str, Netdev] = {}  # netdevs of this namespace, by name
         self.states: dict[tuple[str, str], PortState] = {}
         self.problems: dict[int, str] = {}  # ifindex -> why an attachment failed at an event
-        self._cfg: dict[str, dict[str, str]] = {}  # uuid -> constants the cube set
+        self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
-        self._told: dict[str, tuple[tuple[PortFacts, ...], str]] = {}  # uuid -> facts its worker knows
+        self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
         self._kept = Kept({}, {}, {}, [])
         self._lock = asyncio.Lock()
         self._services = {
@@ -206,7 +166,11 @@ class Manager:
                 draft.delete(name)
             for name, one in planned.items():
                 self._take(draft, name, one, changes)
-            return await self._settle(draft, dry_run)
+            result = await self._settle(draft, dry_run)
+            for change in changes if not dry_run else ():
+                if isinstance(change, EditCube):
+                    await _quietly(self._forget(change), f"forget what {change.name} learned")
+            return result
 
     def _take(self, draft: Draft, name: str, one: Planned, changes: Sequence[Change]) -> None:
         if one.new is None:
@@ -220,17 +184,24 @@ class Manager:
     async def _forget_learned(self, changes: Sequence[Change], error: ModelError, dry_run: bool) -> Result:
         """A DELETE of what is not configured may mean something the cube has learned."""
         change = changes[0]
-        if len(changes) == 1 and isinstance(change, EditCube) and change.name in self.entries and len(change.edits) == 1:
-            edit, entry = change.edits[0], self.entries[change.name]
-            missing = all(one.tag is Tag.DATA_MISSING for one in error.problems)
-            if edit.op is Op.DELETE and missing:
-                target = resolve(type(entry.config), edit.path)
+        if len(changes) > 1 or not isinstance(change, EditCube) or any(one.tag is not Tag.DATA_MISSING for one in error.problems):
+            raise error
+        if dry_run or not await self._forget(change):
+            raise error
+        return Result()
+
+    async def _forget(self, change: EditCube) -> bool:
+        """Has a cube forget what the deletions of a request mean: one learned element, or all of a list."""
+        entry, forgotten = self.entries.get(change.name), False
+        for edit in change.edits if entry else ():
+            assert entry
+            target = resolve(type(entry.config), edit.path)
+            if edit.op is Op.DELETE and target.member and target.kind in (NodeKind.ELEMENT, NodeKind.LIST):
+                step = target.steps[-1]
+                key = key_segments(step.member.child, step.key) if target.kind is NodeKind.ELEMENT else None
                 names = "/".join(step.member.name for step in target.steps)
-                if target.kind is NodeKind.ELEMENT and not dry_run:
-                    key = [str(part) for part in target.steps[-1].key] if isinstance(target.steps[-1].key, tuple) else str(target.steps[-1].key)
-                    if await self.workers.forget(entry.service, entry.uuid, names, key):
-                        return Result()
-        raise error
+                forgotten |= await self.workers.forget(entry.service, entry.uuid, names, key[0] if key and len(key) == 1 else key)
+        return forgotten
 
     async def action(self, name: str, path: Path, input: Node | None, *, dry_run: bool) -> Result:
         if dry_run:
@@ -284,11 +255,11 @@ class Manager:
     async def _settle(self, draft: Draft, dry_run: bool) -> Result:
         draft.settle({name: one.kind for name, one in self.present.items()})
         draft.check({name: one.up for name, one in self.present.items()})
-        world, units = await self._world(draft)
+        world = await self._world(draft)
         _, states = build(world)
-        touched, writes, cfg = await self._ask_workers(draft, world, states)
+        touched, writes, wishes = await self._ask_workers(draft, world, states)
         try:
-            resources, states = build(_with_cfg(world, cfg))
+            resources, states = build(_granted(world, wishes))
             steps = plan(self.executor.resources, resources, writes)
             if dry_run:
                 await self._rollback(touched)
@@ -307,7 +278,7 @@ class Manager:
             raise
         gone = [entry for name, entry in self.entries.items() if draft.cubes.get(name, entry).uuid != entry.uuid or name not in draft.cubes]
         self.entries, self.attached, self.states = draft.cubes, draft.attached, states
-        self._cfg.update(cfg)
+        self._wishes.update(wishes)
         await self._conclude(draft, steps, touched, gone, states)
         return Result([operation.as_data() for operation in steps])
 
@@ -315,12 +286,13 @@ class Manager:
         self, draft: Draft, steps: Plan, touched: Sequence[Entry], gone: Sequence[Entry], states: Mapping[tuple[str, str], PortState]
     ) -> None:
         """What follows a stored change; failures here are of the worker or of clean-up, and the change stands."""
+        facts = Facts(draft, states, self.present)
         for entry in touched:
-            self._told[entry.uuid] = self._facts(draft, entry, states)
+            self._told[entry.uuid] = facts.of(entry)
             await _quietly(self.workers.commit(entry.service, entry.uuid), f"commit {entry.name}")
         for entry in gone:
             self._told.pop(entry.uuid, None)
-            self._cfg.pop(entry.uuid, None)
+            self._wishes.pop(entry.uuid, None)
             await _quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
         await self.executor.finish(steps)
         for sentence in self.kernel.lost:
@@ -344,10 +316,9 @@ class Manager:
         except KernelError as error:
             raise Failed(error) from error
 
-    async def _world(self, draft: Draft) -> tuple[World, dict[str, dict[str, Built]]]:
+    async def _world(self, draft: Draft) -> World:
         """The draft as the topology sees it, with the objects its cubes need."""
         bare = World({name: entry.spec() for name, entry in draft.cubes.items()}, {}, draft.attached)
-        units: dict[str, dict[str, Built]] = {}
         specs = {}
         for name, entry in draft.cubes.items():
             installed = self.installed[entry.service]
@@ -355,7 +326,6 @@ class Manager:
                 built = {hook: await self.objects.get(installed, hook) for hook in hooks(bare.cubes[name], bare)}
             except CompileError as error:
                 raise Refused(str(error)) from error
-            units[name] = built
             sizes = installed.cls.sizes(entry.config)
             for one in built.values():
                 self.kernel.loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
@@ -364,15 +334,16 @@ class Manager:
                 units={hook: one.unit for hook, one in built.items()},
                 floods=own.floods,
                 egress=own.egress,
-                cfg=self._cfg.get(entry.uuid, {}),
+                cfg=self._wishes.get(entry.uuid, Wishes()).cfg,
+                netdevs=self._wishes.get(entry.uuid, Wishes()).netdevs,
             )
-        return World(specs, await self._netdev_specs(draft), draft.attached, INJECT_INNER), units
+        return World(specs, await self._netdev_specs(draft), draft.attached, INJECT_INNER)
 
     async def _netdev_specs(self, draft: Draft) -> dict[str, NetdevSpec]:
-        native = {port.peer for entry, port in draft.ports() if entry.mode == "drv"}
+        users = {port.peer for entry, port in draft.ports() if entry.hook == "xdp"}
         specs = {}
         for name, one in self.present.items():
-            problem = await self._xdp_problem(one) if name in native else ""
+            problem = await self._xdp_problem(one) if name in users else ""
             specs[name] = NetdevSpec(name, one.ifindex, one.up, one.kind == "veth" and one.peer_netnsid is not None, problem)
         return specs
 
@@ -389,75 +360,42 @@ class Manager:
 
     async def _ask_workers(
         self, draft: Draft, world: World, states: Mapping[tuple[str, str], PortState]
-    ) -> tuple[list[Entry], list[Operation], dict[str, dict[str, str]]]:
-        """What the change means for cubes' maps: cubes asked, writes, constants. On failure those asked are told to forget it."""
+    ) -> tuple[list[Entry], list[Operation], dict[str, Wishes]]:
+        """What the change means for cubes' maps: cubes asked, writes, wishes. On failure those asked are told to forget it."""
         touched: list[Entry] = []
         writes: list[Operation] = []
-        cfg: dict[str, dict[str, str]] = {}
+        wishes: dict[str, Wishes] = {}
+        facts = Facts(draft, states, self.present)
         try:
             for name, entry in draft.cubes.items():
-                facts = self._facts(draft, entry, states)
+                told = facts.of(entry)
                 edits = draft.edits.get(name, [])
                 if entry.uuid not in self._told:
-                    recorded = await self.workers.create(entry.service, await self._instance(entry, facts))
-                elif edits or facts != self._told[entry.uuid]:
-                    recorded = await self.workers.change(entry.service, entry.uuid, edits, *facts)
+                    recorded = await self.workers.create(entry.service, await self._instance(entry, told))
+                elif edits or told != self._told[entry.uuid]:
+                    recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
                 else:
                     continue
                 touched.append(entry)
                 writes += _writes(entry.uuid, recorded)
-                if recorded.cfg:
-                    cfg[entry.uuid] = self._cfg.get(entry.uuid, {}) | {one: value.hex() for one, value in recorded.cfg.items()}
+                cfg = dict(self._wishes.get(entry.uuid, Wishes()).cfg) | {one: value.hex() for one, value in recorded.cfg.items()}
+                wishes[entry.uuid] = Wishes(cfg, recorded.netdevs)
         except BaseException:
             await self._rollback(touched)
             raise
-        return touched, writes, cfg
+        return touched, writes, wishes
 
     async def _rollback(self, touched: Sequence[Entry]) -> None:
         for entry in touched:
             await _quietly(self.workers.rollback(entry.service, entry.uuid), f"roll back {entry.name}")
 
-    async def _instance(self, entry: Entry, facts: tuple[tuple[PortFacts, ...], str] | None = None) -> Instance:
-        ports, parent = facts or self._told[entry.uuid]
+    async def _instance(self, entry: Entry, told: Told | None = None) -> Instance:
+        ports, parent = told or self._told[entry.uuid]
         installed = self.installed[entry.service]
         objects = {entry.hook: (await self.objects.get(installed, entry.hook)).path}
         return Instance(
             entry.uuid, entry.name, entry.number, dump(entry.config), ports, objects, self.kernel.paths.cube(entry.uuid), parent
         )
-
-    def _facts(self, draft: Draft, entry: Entry, states: Mapping[tuple[str, str], PortState]) -> tuple[tuple[PortFacts, ...], str]:
-        if entry.transparent:
-            parent = draft.parent(entry.name)
-            netdev, peer = self._parent_facts(draft, parent, states)
-            both = zip(("ingress", "egress"), (0, 1), entry.ids, strict=True)
-            return tuple(PortFacts(name, number, id, bool(parent), parent, netdev, peer) for name, number, id in both), parent
-        facts = []
-        for port in entry.standard.ports.values():
-            number, id = entry.ports[port.name]
-            state = states.get((entry.name, port.name), PortState(False))
-            peer_facts = {}
-            if port.peer and ":" in port.peer[1:]:
-                cube, _, name = port.peer.partition(":")
-                other = draft.cubes.get(cube)
-                if other and not other.transparent and name in other.standard.ports:
-                    peer_facts = dump(other.standard.ports[name])
-            facts.append(PortFacts(port.name, number, id, state.up, port.peer or "", self._netdev_facts(state.netdev), peer_facts))
-        return tuple(facts), ""
-
-    def _parent_facts(
-        self, draft: Draft, parent: str, states: Mapping[tuple[str, str], PortState]
-    ) -> tuple[NetdevFacts | None, Mapping[str, Any]]:
-        if ":" not in parent:
-            owner_port = next((port for _, port in draft.ports() if port.peer == parent), None)
-            return self._netdev_facts(parent), dump(owner_port) if owner_port else {}
-        owner, port = draft.port(parent)
-        return self._netdev_facts(states.get((owner.name, port.name), PortState(False)).netdev), dump(port)
-
-    def _netdev_facts(self, name: str) -> NetdevFacts | None:
-        one = self.present.get(name)
-        if one is None:
-            return None
-        return NetdevFacts(one.name, one.ifindex, str(one.mac), one.mtu, tuple(str(address) for address in one.addresses))
 
     # ---- store ----
 
@@ -494,10 +432,10 @@ class Manager:
 
     async def _mend(self, draft: Draft) -> None:
         """As `_settle`, but does what can be done, and logs what can't."""
-        world, _ = await self._world(draft)
+        world = await self._world(draft)
         _, states = build(world)
-        touched, writes, cfg = await self._ask_workers(draft, world, states)
-        resources, states = build(_with_cfg(world, cfg))
+        touched, writes, wishes = await self._ask_workers(draft, world, states)
+        resources, states = build(_granted(world, wishes))
         first = self._told == {} and bool(self.entries)
         failures = await self.executor.mend(_loading(plan(self.executor.resources, resources)))
         if first:  # maps that lived on hold what they held; only new ones are filled
@@ -508,7 +446,7 @@ class Manager:
             if failure.operation.key.kind in (Kind.ATTACH, Kind.READY):
                 self.problems[failure.operation.key.name[0]] = str(failure.cause)
         self.states = states
-        self._cfg.update(cfg)
+        self._wishes.update(wishes)
         await self._conclude(draft, Plan(), touched, (), states)
         await self._save(draft)
 
@@ -530,10 +468,11 @@ def _writes(uuid: str, recorded: Recorded) -> list[Operation]:
     ]
 
 
-def _with_cfg(world: World, cfg: Mapping[str, Mapping[str, str]]) -> World:
-    if not cfg:
-        return world
-    cubes = {name: replace(spec, cfg=cfg.get(spec.uuid, spec.cfg)) for name, spec in world.cubes.items()}
+def _granted(world: World, wishes: Mapping[str, Wishes]) -> World:
+    cubes = dict(world.cubes)
+    for name, spec in world.cubes.items():
+        if spec.uuid in wishes:
+            cubes[name] = replace(spec, cfg=wishes[spec.uuid].cfg, netdevs=wishes[spec.uuid].netdevs)
     return replace(world, cubes=cubes)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from polycube.bpf import Map, Object, u32
+from polycube.bpf import Map, u32
 
 if TYPE_CHECKING:
     from polycube.daemon.draft import Entry
@@ -85,16 +85,3 @@ class _Collector:
             memory.add_metric([status.service], status.memory)
             packets.add_metric([status.service], status.packets)
         yield from (restarts, memory, packets)
-
-
-def reason_names(data: bytes, service: str) -> dict[int, str]:
-    """Names of drop reasons, from the object's BTF: those of the framework and the function's own."""
-    with Object.open(data, service[:15]) as object:
-        common = {value: _word(name.removeprefix("PCN_DROP_")) for name, value in object.enum_values("pcn_drop_reason").items()}
-        own = {value: _word(name) for name, value in object.enum_values("pcn_cube_drop").items()}
-    common.pop(16, None)  # PCN_DROP_CUBE: where the function's own begin
-    return common | own
-
-
-def _word(name: str) -> str:
-    return name.lower().replace("_", "-")

@@ -240,6 +240,9 @@ class Store:
     def _create(self) -> None:
         """Under another name first: a crash leaves no half-made store behind."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if log.exists() and log.stat().st_size:  # SQLite would play it into the new file
+            raise StoreDamaged(self.path, f"is missing, but its log {log.name} is there", "put it back, or move the log away, too")
         draft = self.path.with_name(f"{self.path.name}.new")
         for leftover in (draft, draft.with_name(f"{draft.name}-journal")):
             leftover.unlink(missing_ok=True)

@@ -246,9 +246,7 @@ def _check_neighbour(neighbour: Neighbour, config: RouterConfig, links: Links) -
     at = ("arp-table", str(key_of(neighbour)))
     address, zone = neighbour.address, _zone(neighbour)
     if neighbour.interface not in config.ports:
-        yield Problem(
-            Tag.INVALID_VALUE, at, f"is refused: no port {neighbour.interface}{suggest(neighbour.interface, config.ports)}"
-        )
+        yield Problem(Tag.INVALID_VALUE, at, f"is refused: no port {neighbour.interface}{suggest(neighbour.interface, config.ports)}")
     if zone and zone != neighbour.interface:
         yield Problem(Tag.INVALID_VALUE, at, f"is refused: zone {zone} is not its interface, {neighbour.interface}")
     if Mac.parse(neighbour.mac).is_multicast or not Mac.parse(neighbour.mac):

@@ -162,9 +162,7 @@ class Neighbours:
         self.pending += 1
         return [*made, Solicit(key, None)]
 
-    def heard(
-        self, key: Key, mac: Mac | None, now: float, *, solicited: bool, override: bool = True, create: bool = False
-    ) -> list[Effect]:
+    def heard(self, key: Key, mac: Mac | None, now: float, *, solicited: bool, override: bool = True, create: bool = False) -> list[Effect]:
         """Somebody says that it has an address (RFC 4861 7.2.5; an ARP reply says it with a MAC and override)."""
         entry = self._entries.get(key)
         if entry is None:

@@ -142,9 +142,7 @@ class Traffic:
             self._conflict(port, message.target, message.mac)
         else:
             key = Key(port.number, message.target)
-            effects = self.neighbours[6].heard(
-                key, message.mac, self._clock(), solicited=message.solicited, override=message.override
-            )
+            effects = self.neighbours[6].heard(key, message.mac, self._clock(), solicited=message.solicited, override=message.override)
             self._do(effects)
 
     def _solicited(self, port: Interface, message: nd.Message, sender: Mac) -> None:

@@ -82,8 +82,11 @@ class Simplebridge(Cube[SimplebridgeConfig]):
         return {"fdb": {"entry": entries}}
 
     def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
-        if path != "fdb/entry" or not isinstance(key, str):
+        if path != "fdb/entry" or isinstance(key, tuple):
             return False
+        if key is None:
+            self.flush()
+            return True
         packed = _key(key)
         station = self.maps["fdb"].get(packed)
         if station is None or station["flags"] & STATIC:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""router against a hand-written XDP program with the same tables and counters, by BPF_PROG_TEST_RUN in turns.
+
+    python bench/router.py [rounds] [calls] [routes]
+
+64 bytes IPv4 and 78 bytes IPv6, to one of many routes. A test run keeps what the last run left, so the next hop has the MAC of the
+in-port, and a call runs as often as the time to live allows. Prints ns a packet (medians of rounds) and the ratios of speeds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from polycube.bpf import Map, Object, Program, sk_buff, u32, xdp_md
+from polycube.compiler.function import Hook
+from polycube.core.slowpath import folded_sum
+from polycube.cubes.router.addresses import own_filter
+from polycube.testing.harness import NEXT_NETDEV, Chain, CubeUnderTest
+from polycube.testing.isolation import isolate
+
+REPEAT = 250
+MAC = [bytes.fromhex("0200000000a0"), bytes.fromhex("0200000000a1")]
+HANDWRITTEN = Path(__file__).parent / "handwritten" / "router.bpf.c"
+TABLES = ("interfaces", "routes4", "routes6", "neighbours4", "neighbours6", "filters")
+
+
+def ip(text: str) -> Any:
+    return ipaddress.ip_address(text)
+
+
+def frames() -> dict[str, bytes]:
+    """One frame of each version, with the longest life."""
+    head = bytes.fromhex("4500003200004000ff110000") + ip("10.0.0.2").packed + ip("20.0.7.9").packed
+    head = head[:10] + (0xFFFF - folded_sum(head)).to_bytes(2, "big") + head[12:]
+    ipv6 = bytes.fromhex("60000000001811ff") + ip("2001:db8::2").packed + ip("2001:db8:100:7::9").packed
+    return {
+        "ipv4": MAC[0] + bytes(6) + b"\x08\x00" + head + bytes(30),
+        "ipv6": MAC[0] + bytes(6) + b"\x86\xdd" + ipv6 + bytes(24),
+    }
+
+
+def fill(cube: CubeUnderTest, routes: int) -> None:
+    """Two ports and many routes, all by one next hop."""
+    for number in (0, 1):
+        cube.map("interfaces")[number] = {"mac": MAC[number], "up": 1, "mtu": 1500, "link_local": ip(f"fe80::{number + 1}").packed}
+    for number in range(routes):
+        network = ip(int(ip("20.0.0.0")) + (number << 8)).packed
+        cube.map("routes4")[{"prefixlen": 24, "address": network}] = {"port": 1, "gateway": ip("10.0.1.2").packed}
+        network = ip(int(ip("2001:db8:100::")) + (number << 64)).packed
+        cube.map("routes6")[{"prefixlen": 64, "address": network}] = {"port": 1, "gateway": ip("2001:db8:1::2").packed}
+    cube.map("neighbours4")[{"port": 1, "address": ip("10.0.1.2").packed}] = {"mac": MAC[0]}
+    cube.map("neighbours6")[{"port": 1, "address": ip("2001:db8:1::2").packed}] = {"mac": MAC[0]}
+    cube.map("filters")[0] = own_filter([ip("10.0.0.1"), ip("10.0.1.1"), ip("2001:db8::1"), ip("2001:db8:1::1")])
+
+
+def cube(hook: Hook, routes: int) -> tuple[CubeUnderTest, Program, bytes]:
+    """The cube's entry and the context to run it with. Port 1 leads to a netdev."""
+    made = Chain(hook).cube("router", ports=2)
+    stage = made.stage
+    made.write_port(1, next=NEXT_NETDEV, target=stage.far, id=made.ids[1])
+    if hook == Hook.XDP:
+        stage.maps["pcn_netdevs"].set(u32(made.ids[1]), u32(stage.far))
+    stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(made.ids[0]))
+    fill(made, routes)
+    context = xdp_md(60, ingress_ifindex=stage.near) if hook == Hook.XDP else sk_buff(ifindex=stage.near)
+    return made, made.program("entry"), context
+
+
+def handwritten(model: CubeUnderTest) -> Program:
+    """The yardstick, with the same entries."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "router.o"
+        include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
+        flags = ["-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", include]
+        subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", HANDWRITTEN, "-o", target], check=True)
+        opened = Object.open(target.read_bytes(), "handwritten")
+    opened.load()
+    for name in TABLES:
+        into: Map = opened.map(name)
+        for key, value in model.kernel_map(name).items():
+            if any(value):
+                into.set(key, value)
+    opened.map("port_of").set(u32(model.stage.near), u32(1))
+    opened.map("devices").set(u32(1), u32(model.stage.far))
+    return opened.program("router")
+
+
+def main() -> None:
+    """Runs the rounds."""
+    given = [int(text) for text in sys.argv[1:]]
+    rounds, calls, routes = [*given, *[21, 1000, 1000][len(given) :]]
+    isolate()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    model, entry, context = cube(Hook.XDP, routes)
+    _, tc, tc_context = cube(Hook.TC, routes)
+    candidates = {"handwritten": (handwritten(model), 4), "cube": (entry, 4), "cube_tc": (tc, 7)}
+    for version, frame in frames().items():
+        times: dict[str, list[float]] = {name: [] for name in candidates}
+        for _ in range(rounds):
+            for name, (program, expected) in candidates.items():
+                ctx = tc_context if name == "cube_tc" else xdp_md(len(frame), ingress_ifindex=int.from_bytes(context[12:16], "little"))
+                spent = 0
+                for _ in range(calls):
+                    result = program.test_run(frame, context=ctx, repeat=REPEAT)
+                    assert result.retval == expected, (version, name, result.retval)
+                    spent += result.duration_ns
+                times[name].append(spent / calls)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        for name, value in medians.items():
+            print(f"{version} {name:12} {value:6.1f} ns   {min(times[name]):.1f} to {max(times[name]):.1f}")
+        print(f"{version} ratio cube to handwritten: {medians['handwritten'] / medians['cube']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
