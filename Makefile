@@ -24,8 +24,8 @@ build/packages: tools/packages
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-src/polycube/bpf/_libbpf.py: src/polycube/bpf/abi.h src/polycube/bpf/build.py .venv/installed
-	$(BIN)/python src/polycube/bpf/build.py
+src/polycube/bpf/_libbpf.py: src/polycube/bpf/abi.h src/polycube/bpf/build.py | .venv/installed
+	@$(BIN)/python src/polycube/bpf/build.py >/dev/null && touch $@
 
 bpf: .venv/installed src/polycube/bpf/_libbpf.py  ## compile data planes that changed (clang -Wall -Werror)
 	@$(BIN)/python -m polycube.compiler.build

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from polycube.core.config import StandardCube
-from polycube.daemon.numbers import CUBES, NoNumberLeft, Numbers
 from polycube.daemon.store import VERSION, Change, CubeRecord, PortRecord, Store, StoreDamaged, StoreFailed
 from polycube.model import Edit, Op, edit, from_rows, row_changes
 
@@ -261,26 +260,3 @@ def test_a_log_whose_store_was_taken_away_is_not_played_into_a_new_one(path: Pat
         store.open()
     store.close()
     assert not path.exists()
-
-
-# ---- numbers ----
-
-
-def test_the_lowest_free_number_is_taken() -> None:
-    numbers = Numbers("cubes", CUBES, [1, 2, 5])
-    assert [numbers.take() for _ in range(4)] == [3, 4, 6, 7]
-    numbers.release(6)
-    numbers.release(2)
-    numbers.release(2)
-    assert [numbers.take() for _ in range(3)] == [2, 6, 8]
-    assert 8 in numbers
-    assert len(numbers) == 8
-
-
-def test_when_all_numbers_are_taken_the_sentence_says_how_many_there_are() -> None:
-    numbers = Numbers("ports", range(0, 3), [1])
-    assert [numbers.take(), numbers.take()] == [0, 2]
-    with pytest.raises(NoNumberLeft, match="there are 3 ports already"):
-        numbers.take()
-    numbers.release(1)
-    assert numbers.take() == 1

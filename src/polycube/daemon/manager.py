@@ -3,14 +3,18 @@
 
 Every change, whoever wants it (a client, a cube, a netdev event, a start), goes the same way: copy what the daemon holds (`Draft`),
 change the copy, ask the workers concerned what it means for their maps, let the topology say what the kernel must hold, carry out the
-difference, store, and only then let the copy be the truth. One change at a time; whoever reads sees what stood before it.
+difference, store, and only then let the copy be the truth. Whoever reads sees what stood before. A service that hangs holds up changes
+of its own cubes only.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import structlog
@@ -39,6 +43,7 @@ from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
 
 log = structlog.get_logger("polycubed")
+PATIENCE = 3  # times that a change gives way to others
 
 
 class Failed(PolycubeError):
@@ -57,6 +62,16 @@ class Wishes:
 
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class Answers:
+    """What workers said to a change; `commit` or `rollback` is still to follow for each cube of `touched`."""
+
+    touched: list[Entry] = field(default_factory=list)
+    told: dict[str, Told] = field(default_factory=dict)
+    writes: list[Operation] = field(default_factory=list)
+    wishes: dict[str, Wishes] = field(default_factory=dict)
 
 
 class Manager:
@@ -80,7 +95,9 @@ class Manager:
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
         self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
         self._kept = Kept({}, {}, {}, [])
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
+        self._version = 0  # of what stands
         self._services = {
             name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config)
             for name, one in services.items()
@@ -155,22 +172,22 @@ class Manager:
     # ---- changing: Controller ----
 
     async def change(self, changes: Sequence[Change], *, dry_run: bool) -> Result:
-        async with self._lock:
-            try:
-                planned = applied(changes, self.services(), self.cubes())
-            except ModelError as error:
-                return await self._forget_learned(changes, error, dry_run)
-            draft = Draft(self.entries, self.attached)
+        def act(draft: Draft) -> None:
+            planned = applied(changes, self.services(), self.cubes())
             deleted = {one.name for one in changes if isinstance(one, DeleteCube)}
             for name in [name for name, one in planned.items() if one.old is not None and (one.new is None or name in deleted)]:
                 draft.delete(name)
             for name, one in planned.items():
                 self._take(draft, name, one, changes)
-            result = await self._settle(draft, dry_run)
-            for change in changes if not dry_run else ():
-                if isinstance(change, EditCube):
-                    await _quietly(self._forget(change), f"forget what {change.name} learned")
-            return result
+
+        try:
+            result = await self._change(act, dry_run)
+        except ModelError as error:
+            return await self._forget_learned(changes, error, dry_run)
+        for change in changes if not dry_run else ():
+            if isinstance(change, EditCube):
+                await _quietly(self._forget(change), f"forget what {change.name} learned")
+        return result
 
     def _take(self, draft: Draft, name: str, one: Planned, changes: Sequence[Change]) -> None:
         if one.new is None:
@@ -211,10 +228,10 @@ class Manager:
         return Result(output=await self.workers.action(entry.service, entry.uuid, path, body))
 
     async def connect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result:
-        return await self._with_draft(lambda draft: draft.connect(peer1, peer2), dry_run)
+        return await self._change(lambda draft: draft.connect(peer1, peer2), dry_run)
 
     async def disconnect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result:
-        return await self._with_draft(lambda draft: draft.disconnect(peer1, peer2), dry_run)
+        return await self._change(lambda draft: draft.disconnect(peer1, peer2), dry_run)
 
     async def attach(self, cube: str, port: str, placement: Placement, *, dry_run: bool) -> Result:
         def act(draft: Draft) -> None:
@@ -222,7 +239,7 @@ class Manager:
                 raise Refused(f"netdev {port} not found")
             draft.attach(cube, port, placement, {name: one.cls.layer for name, one in self.installed.items()})
 
-        return await self._with_draft(act, dry_run)
+        return await self._change(act, dry_run)
 
     async def detach(self, cube: str, port: str, *, dry_run: bool) -> Result:
         def act(draft: Draft) -> None:
@@ -230,13 +247,7 @@ class Manager:
                 raise Refused(f"netdev {port} not found")
             draft.detach(cube, port)
 
-        return await self._with_draft(act, dry_run)
-
-    async def _with_draft(self, act: Callable[[Draft], None], dry_run: bool) -> Result:
-        async with self._lock:
-            draft = Draft(self.entries, self.attached)
-            act(draft)
-            return await self._settle(draft, dry_run)
+        return await self._change(act, dry_run)
 
     # ---- workers' wishes ----
 
@@ -252,43 +263,64 @@ class Manager:
 
     # ---- the way of every change ----
 
-    async def _settle(self, draft: Draft, dry_run: bool) -> Result:
-        draft.settle({name: one.kind for name, one in self.present.items()})
-        draft.check({name: one.up for name, one in self.present.items()})
-        world = await self._world(draft)
-        _, states = build(world)
-        touched, writes, wishes = await self._ask_workers(draft, world, states)
+    async def _change(self, act: Callable[[Draft], None], dry_run: bool = False) -> Result:
+        """Workers are asked without the lock, since their answer may be long in coming; if something else was changed meanwhile, the
+        change is begun again, and after a few times with the lock held."""
+        for attempt in count():
+            async with AsyncExitStack() as held:
+                await held.enter_async_context(self._lock)
+                version = self._version
+                draft = Draft(self.entries, self.attached)
+                act(draft)
+                draft.settle({name: one.kind for name, one in self.present.items()})
+                draft.check({name: one.up for name, one in self.present.items()})
+                world = await self._world(draft)
+                questions = self._questions(draft, build(world)[1])
+                if attempt < PATIENCE:
+                    await held.aclose()
+                for service in sorted({entry.service for entry, _ in questions}):
+                    await held.enter_async_context(self._asking[service])
+                if self._version != version:
+                    continue
+                answers = await self._ask(draft, questions)
+                if attempt < PATIENCE:
+                    await held.enter_async_context(self._lock)
+                if self._version == version:
+                    return await self._settle(draft, world, answers, dry_run)
+                await self._rollback(answers)
+        raise AssertionError
+
+    async def _settle(self, draft: Draft, world: World, answers: Answers, dry_run: bool) -> Result:
+        """Kernel and store follow the draft, or all stays as it was."""
         try:
-            resources, states = build(_granted(world, wishes))
-            steps = plan(self.executor.resources, resources, writes)
+            resources, states = build(_granted(world, answers.wishes))
+            steps = plan(self.executor.resources, resources, answers.writes)
             if dry_run:
-                await self._rollback(touched)
+                await self._rollback(answers)
                 return Result([operation.as_data() for operation in steps])
             self._reset_counters(draft)
             done = await self._execute(steps)
         except BaseException:
             if not dry_run:
-                await self._rollback(touched)
+                await self._rollback(answers)
             raise
         try:
             await self._save(draft)
         except BaseException:
             await self.executor.undo(done)
-            await self._rollback(touched)
+            await self._rollback(answers)
             raise
-        gone = [entry for name, entry in self.entries.items() if draft.cubes.get(name, entry).uuid != entry.uuid or name not in draft.cubes]
+        gone = [entry for name, entry in self.entries.items() if name not in draft.cubes or draft.cubes[name].uuid != entry.uuid]
+        self._version += 1
         self.entries, self.attached, self.states = draft.cubes, draft.attached, states
-        self._wishes.update(wishes)
-        await self._conclude(draft, steps, touched, gone, states)
+        await self._conclude(steps, answers, gone)
         return Result([operation.as_data() for operation in steps])
 
-    async def _conclude(
-        self, draft: Draft, steps: Plan, touched: Sequence[Entry], gone: Sequence[Entry], states: Mapping[tuple[str, str], PortState]
-    ) -> None:
+    async def _conclude(self, steps: Plan, answers: Answers, gone: Sequence[Entry]) -> None:
         """What follows a stored change; failures here are of the worker or of clean-up, and the change stands."""
-        facts = Facts(draft, states, self.present)
-        for entry in touched:
-            self._told[entry.uuid] = facts.of(entry)
+        self._wishes.update(answers.wishes)
+        self._told.update(answers.told)
+        for entry in answers.touched:
             await _quietly(self.workers.commit(entry.service, entry.uuid), f"commit {entry.name}")
         for entry in gone:
             self._told.pop(entry.uuid, None)
@@ -358,35 +390,36 @@ class Manager:
 
     # ---- workers ----
 
-    async def _ask_workers(
-        self, draft: Draft, world: World, states: Mapping[tuple[str, str], PortState]
-    ) -> tuple[list[Entry], list[Operation], dict[str, Wishes]]:
-        """What the change means for cubes' maps: cubes asked, writes, wishes. On failure those asked are told to forget it."""
-        touched: list[Entry] = []
-        writes: list[Operation] = []
-        wishes: dict[str, Wishes] = {}
+    def _questions(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> list[tuple[Entry, Told]]:
+        """Cubes that a change concerns, with what they are to be told."""
         facts = Facts(draft, states, self.present)
-        try:
-            for name, entry in draft.cubes.items():
-                told = facts.of(entry)
-                edits = draft.edits.get(name, [])
-                if entry.uuid not in self._told:
-                    recorded = await self.workers.create(entry.service, await self._instance(entry, told))
-                elif edits or told != self._told[entry.uuid]:
-                    recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
-                else:
-                    continue
-                touched.append(entry)
-                writes += _writes(entry.uuid, recorded)
-                cfg = dict(self._wishes.get(entry.uuid, Wishes()).cfg) | {one: value.hex() for one, value in recorded.cfg.items()}
-                wishes[entry.uuid] = Wishes(cfg, recorded.netdevs)
-        except BaseException:
-            await self._rollback(touched)
-            raise
-        return touched, writes, wishes
+        told = [(entry, facts.of(entry)) for entry in draft.cubes.values()]
+        return [(entry, one) for entry, one in told if draft.edits.get(entry.name) or self._told.get(entry.uuid) != one]
 
-    async def _rollback(self, touched: Sequence[Entry]) -> None:
-        for entry in touched:
+    async def _ask(self, draft: Draft, questions: Sequence[tuple[Entry, Told]]) -> Answers:
+        """What the change means for the cubes' maps. If one refuses, those asked before are told to forget it."""
+        answers = Answers()
+        try:
+            for entry, told in questions:
+                await self._ask_one(entry, told, draft.edits.get(entry.name, []), answers)
+        except BaseException:
+            await self._rollback(answers)
+            raise
+        return answers
+
+    async def _ask_one(self, entry: Entry, told: Told, edits: list[Edit], answers: Answers) -> None:
+        if entry.uuid in self._told:
+            recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
+        else:
+            recorded = await self.workers.create(entry.service, await self._instance(entry, told))
+        answers.touched.append(entry)
+        answers.told[entry.uuid] = told
+        answers.writes += _writes(entry.uuid, recorded)
+        cfg = dict(self._wishes.get(entry.uuid, Wishes()).cfg) | {name: value.hex() for name, value in recorded.cfg.items()}
+        answers.wishes[entry.uuid] = Wishes(cfg, recorded.netdevs)
+
+    async def _rollback(self, answers: Answers) -> None:
+        for entry in answers.touched:
             await _quietly(self.workers.rollback(entry.service, entry.uuid), f"roll back {entry.name}")
 
     async def _instance(self, entry: Entry, told: Told | None = None) -> Instance:
@@ -416,39 +449,51 @@ class Manager:
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
         self.kernel.preparations = dict(self._kept.preparations)
         draft = Draft(self.entries, self.attached)
-        await self._world(draft)
+        world = await self._world(draft)
         self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
-        await self._mend(draft)
+        answers = await self._ask_all(draft, build(world)[1])
+        resources, self.states = build(_granted(world, answers.wishes))
+        await self._mend(_loading(plan(self.executor.resources, resources)))
+        # maps that lived on hold what they held; only new ones are filled
+        writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+        steps = plan(self.executor.resources, resources, writes)
+        await self._mend(steps)
+        await self._save(draft)
+        await self._conclude(Plan(), answers, ())
+
+    async def _ask_all(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> Answers:
+        """Every cube, at the start. One whose worker fails keeps the constants it has in the kernel, and is asked at the next change."""
+        answers = Answers()
+        for entry, told in self._questions(draft, states):
+            try:
+                await self._ask_one(entry, told, [], answers)
+            except PolycubeError as error:
+                log.error("not taken over by its service", cube=entry.name, reason=str(error))
+                standing = [value for key, value in self.executor.resources.items() if key[0] is Kind.CFG and key[1][0] == entry.uuid]
+                answers.wishes[entry.uuid] = Wishes(standing[0] if standing else {})
+        return answers
 
     async def netdevs_changed(self, netdevs: Mapping[str, Netdev]) -> None:
-        """Netdevs came, went or changed."""
+        """Netdevs came, went or changed: the kernel follows at once, then the cubes are told."""
         async with self._lock:
             before, self.present = self.present, dict(netdevs)
             used = {port.peer for _, port in Draft(self.entries, self.attached).ports()} | set(self.attached)
             if {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
                 return
+            self._version += 1
             self.problems.clear()
-            await self._mend(Draft(self.entries, self.attached))
+            draft = Draft(self.entries, self.attached)
+            resources, self.states = build(await self._world(draft))
+            await self._mend(plan(self.executor.resources, resources))
+            await self._save(draft)
+        await _quietly(self._change(lambda draft: None), "tell cubes of their netdevs")
 
-    async def _mend(self, draft: Draft) -> None:
-        """As `_settle`, but does what can be done, and logs what can't."""
-        world = await self._world(draft)
-        _, states = build(world)
-        touched, writes, wishes = await self._ask_workers(draft, world, states)
-        resources, states = build(_granted(world, wishes))
-        first = self._told == {} and bool(self.entries)
-        failures = await self.executor.mend(_loading(plan(self.executor.resources, resources)))
-        if first:  # maps that lived on hold what they held; only new ones are filled
-            writes = [one for one in writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
-        failures += await self.executor.mend(plan(self.executor.resources, resources, writes))
-        for failure in failures:
+    async def _mend(self, steps: Plan) -> None:
+        """Does what can be done of a plan, and says what can't."""
+        for failure in await self.executor.mend(steps):
             log.error("could not be set up", reason=str(failure))
             if failure.operation.key.kind in (Kind.ATTACH, Kind.READY):
                 self.problems[failure.operation.key.name[0]] = str(failure.cause)
-        self.states = states
-        self._wishes.update(wishes)
-        await self._conclude(draft, Plan(), touched, (), states)
-        await self._save(draft)
 
     async def close(self) -> None:
         """Ends the workers; the kernel keeps forwarding."""

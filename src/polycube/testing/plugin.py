@@ -13,7 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from polycube.compiler.function import Hook
+    from polycube.testing.daemon import Daemon
     from polycube.testing.harness import Chain, CubeUnderTest
+    from polycube.testing.hosts import Lab
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,21 @@ def cube(chain: Chain) -> Callable[..., CubeUnderTest]:
         return chain.cube(*arguments, **options)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def lab(isolated: None) -> Iterator[Lab]:
+    """Makes hosts, which stay until the module's tests are done; see polycube.testing.hosts.Lab."""
+    from polycube.testing.hosts import Lab
+
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def daemon(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A running polycubed, for all tests of a module; see polycube.testing.daemon.Daemon."""
+    from polycube.testing.daemon import Daemon
+
+    with Daemon(tmp_path_factory.mktemp("daemon"), cache=tmp_path_factory.getbasetemp() / "cache") as running:
+        yield running

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# For the examples, sourced first: enters a private world with a running polycubed (tools/lab), and makes hosts there.
+
+[ -n "${POLYCUBE_LAB:-}" ] || exec "$(dirname "$0")/../../tools/lab" "$0" "$@"
+set -eu
+
+# host NAME ADDRESS... [via GATEWAY...]: a namespace whose interface eth0 is joined to netdev to_NAME
+host() {
+	local name=$1 verb=address
+	shift
+	ip netns add "$name"
+	ip link add "to_$name" type veth peer name eth0 netns "$name"
+	ip link set "to_$name" up
+	ip -n "$name" link set lo up
+	ip -n "$name" link set eth0 up
+	while [ $# -gt 0 ]; do
+		case $verb:$1 in
+		*:via) verb=via ;;
+		via:*) ip -n "$name" route add default via "$1" ;;
+		address:*:*) ip -n "$name" address add "$1" dev eth0 nodad ;;
+		*) ip -n "$name" address add "$1" dev eth0 ;;
+		esac
+		shift
+	done
+}
+
+# show COMMAND...: runs a command as one would type it
+show() {
+	echo "\$ $*"
+	"$@"
+}
+
+# ping_from HOST ADDRESS: four pings
+ping_from() {
+	show ip netns exec "$1" ping -c 4 -i 0.2 -W 1 "$2" | grep -E '^\$|received|^rtt'
+}

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traffic in which every frame counts: a generator in one namespace, a sink in another, and what was lost, doubled or reordered between.
+
+Frames are made in the kernel (traffic.bpf.c) by BPF_PROG_TEST_RUN with live frames, in batches of about a millisecond's worth, by a thread
+that stays on one CPU. A frame carries its number; the sink keeps a bit for each, so that the counts are exact, not estimates.
+
+On `Hook.TC` a made frame is treated as received by the sender's netdev, whose TCX ingress sends it out again: it leaves as what the host's
+own stack sends, whatever stands at the other end; the sink stands on TCX ingress and sees also what `bpf_redirect_peer` delivers. On
+`Hook.XDP` frames are redirected into the netdev, which is much faster and needs NAPI at its other end (an XDP program there, or GRO); the
+sink is a native XDP program.
+
+A late generator does not catch up: bursts would overflow the 256 slots of a veth's queue and look like loss by the path.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import count as counting
+
+from polycube.bpf import AttachType, Link, Map, Object, Program, features, tcfilter, u32, xdp_md
+from polycube.compiler.function import Helper, Hook
+from polycube.net import netns
+from polycube.net.rtnl import Rtnl
+from polycube.testing.hosts import FAR, Host
+from polycube.testing.stage import FOLDER, emit
+
+MAGIC = 0x74726166
+PAYLOAD = struct.Struct("<IHH2HII")  # struct traffic_payload
+SETUP = struct.Struct("<128s8I")  # struct traffic_setup
+COUNTS = struct.Struct("<3Q")  # struct traffic_counts
+MAX_BATCH = 64
+LARGEST = 1 << 26  # frames of one run: 8 MB of bits
+_runs = counting(os.getpid())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where frames are sent or counted: a netdev of a namespace."""
+
+    namespace: netns.Where
+    ifname: str = FAR
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Frames in a row that are missing, and when the first was sent (time.monotonic)."""
+
+    first: int
+    count: int
+    sent_at: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the frames."""
+
+    sent: int
+    received: int  # each frame once
+    duplicated: int
+    reordered: int
+    gaps: tuple[Gap, ...] = field(default=(), compare=False)
+
+    @property
+    def lost(self) -> int:
+        """Sent and not received."""
+        return self.sent - self.received
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, doubled or out of order."""
+        return not (self.lost or self.duplicated or self.reordered)
+
+    def __str__(self) -> str:
+        text = f"{self.sent} sent, {self.received} received, {self.lost} lost, {self.duplicated} duplicated, {self.reordered} reordered"
+        return text + "".join(f"; {gap.count} missing from {gap.first}" for gap in self.gaps[:8])
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What frames look like. What is not given is that of the two netdevs."""
+
+    size: int = 64  # without checksum
+    source: str = ""
+    destination: str = ""
+    source_mac: str = ""
+    destination_mac: str = ""
+    vlan: int | None = None
+    source_port: int = 20000
+    destination_port: int = 9  # discard
+
+    def template(self, source_mac: bytes, destination_mac: bytes, run: int) -> tuple[bytes, int]:
+        """The headers with the payload's fixed part, and the offset of the UDP header."""
+        source, destination = ipaddress.ip_address(self.source), ipaddress.ip_address(self.destination)
+        tag = b"" if self.vlan is None else struct.pack(">HH", 0x8100, self.vlan)
+        ethernet = destination_mac + source_mac + tag
+        udp_length = max(self.size, 64) - len(ethernet) - 2 - (20 if source.version == 4 else 40)
+        if udp_length < 8 + PAYLOAD.size:
+            raise ValueError(f"frames of {self.size} bytes have no room for their number")
+        ports = struct.pack(">HHH", self.source_port, self.destination_port, udp_length)
+        if source.version == 4:
+            start = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + udp_length, 0, 0, 64, 17, 0, source.packed, destination.packed)
+            ethernet += b"\x08\x00"
+            network = start[:10] + struct.pack(">H", _checksum(start)) + start[12:]
+        else:
+            ethernet += b"\x86\xdd"
+            network = struct.pack(">IHBB16s16s", 6 << 28, udp_length, 17, 64, source.packed, destination.packed)
+        pseudo = source.packed + destination.packed + struct.pack(">HH", udp_length, 17)
+        payload = PAYLOAD.pack(MAGIC, run, 0, 0xFFFF, 0xFFFF, 0, 0xFFFFFFFF)
+        checksum = _checksum(pseudo + ports + payload) or 0xFFFF
+        header = ethernet + network + ports + struct.pack(">H", checksum)
+        return header + payload, len(header) - 8
+
+
+class Traffic:
+    """A flow of counted frames from one host to another; `with` takes everything away again.
+
+    A `Place` has no addresses: then the headers must have them. `ipv6` chooses which ones of hosts are used.
+    """
+
+    def __init__(
+        self,
+        source: Host | Place,
+        sink: Host | Place,
+        headers: Headers | None = None,
+        *,
+        ipv6: bool = False,
+        flows: int = 1,
+        hook: Hook = Hook.TC,
+        count_only: bool = False,
+    ) -> None:
+        self.source, self.sink = (Place(end.name) if isinstance(end, Host) else end for end in (source, sink))
+        headers = headers or Headers()
+        source_address, sink_address = ((end.ipv6 if ipv6 else end.ipv4) if isinstance(end, Host) else "" for end in (source, sink))
+        self.headers = replace(headers, source=headers.source or source_address, destination=headers.destination or sink_address)
+        self.flows, self.hook = flows, hook
+        self._count_only = count_only
+        self._run = next(_runs) & 0xFFFF
+        self._objects: list[Object] = []
+        self._links: list[Callable[[], None]] = []
+        self._maps: dict[str, Map] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._samples: list[tuple[float, int]] = []
+        self._frame = b""
+        self._ifindex = 0
+        self._generator: Program | None = None
+
+    def __enter__(self) -> Traffic:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def prepare(self, capacity: int = LARGEST) -> None:
+        """Loads and attaches everything; the numbers begin at zero. `start` does it."""
+        self.close()
+        self._stopping.clear()
+        self._samples.clear()
+        self._ifindex, source_mac = netns.run_in(self.source.namespace, lambda: _netdev(self.source.ifname))
+        _, sink_mac = netns.run_in(self.sink.namespace, lambda: _netdev(self.sink.ifname))
+        headers = self.headers
+        template, udp = headers.template(_mac(headers.source_mac) or source_mac, _mac(headers.destination_mac) or sink_mac, self._run)
+        self._frame = template.ljust(max(headers.size, 64), b"\0")
+        maker = self._load(Hook.XDP, capacity)
+        sender = maker if self.hook is Hook.XDP else self._load(Hook.TC, capacity)
+        setup = SETUP.pack(template, len(template), udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0)
+        self._maps["traffic_setups"].set(u32(0), setup)
+        self._generator = maker.program("traffic_redirect" if self.hook is Hook.XDP else "traffic_receive")
+        netns.run_in(self.sink.namespace, lambda: self._attach(sender, "traffic_count" if self._count_only else "traffic_sink", self.sink))
+        if self.hook is Hook.TC:
+            netns.run_in(self.source.namespace, lambda: self._attach(sender, "traffic_turn", self.source))
+
+    def start(self, rate: int = 50_000, *, count: int | None = None, seconds: float | None = None) -> None:
+        """Sends until `count` frames are out, `seconds` have passed, or `stop`. `rate`: frames a second."""
+        limit = count if count is not None else int(rate * seconds) if seconds is not None else LARGEST
+        if limit > LARGEST:
+            raise ValueError(f"{limit} frames are more than a run can tell apart ({LARGEST})")
+        self.prepare(limit)
+        self._failure = None
+        self._thread = threading.Thread(target=self._guarded, args=(rate, limit), name="traffic", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> Report:
+        """Ends the sending, waits for what is on its way, and reports."""
+        self._stopping.set()
+        return self.wait()
+
+    def wait(self) -> Report:
+        """Waits for the end of the run and reports."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._failure:
+            raise self._failure
+        before, quiet = -1, 0
+        while quiet < 5 and self.received() < self.sent():  # a tenth of a second in which nothing came
+            quiet = quiet + 1 if self.received() == before else 0
+            before = self.received()
+            time.sleep(0.02)
+        return self.report()
+
+    def report(self) -> Report:
+        """The counts so far; while frames are on their way they count as lost."""
+        counts = self._counts()
+        sent = self.sent()
+        gaps = () if self._count_only or counts[0] == sent else tuple(self._gaps(sent))
+        return Report(sent, *counts, gaps)
+
+    def sent(self) -> int:
+        """Frames made so far."""
+        raw = self._maps["traffic_setups"].get(u32(0))
+        return int(SETUP.unpack(raw)[-1]) if raw else 0
+
+    def received(self) -> int:
+        """Different frames received so far."""
+        return self._counts()[0]
+
+    def burst(self, frames: int) -> None:
+        """Sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace."""
+        assert self._generator
+        context = xdp_md(len(self._frame), ingress_ifindex=self._ifindex)
+        self._generator.test_run(self._frame, context=context, live=True, repeat=frames, batch_size=min(frames, MAX_BATCH))
+
+    def close(self) -> None:
+        """Stops sending and detaches everything."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        for detach in reversed(self._links):
+            detach()
+        self._links.clear()
+        for opened in self._objects:
+            opened.close()
+        self._objects.clear()
+        for opened_map in self._maps.values():
+            opened_map.close()
+        self._maps.clear()
+        self._generator = None
+
+    # ---- sending ----
+
+    def _guarded(self, rate: int, limit: int) -> None:
+        try:
+            netns.run_in(self.source.namespace, lambda: self._send(rate, limit))
+        except BaseException as error:
+            self._failure = error
+
+    def _send(self, rate: int, limit: int) -> None:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # of this thread: frames of one CPU stay in order
+        batch = max(1, min(MAX_BATCH, rate // 1000))
+        sent, due = 0, time.monotonic()
+        while sent < limit and not self._stopping.is_set():
+            now = time.monotonic()
+            if now < due:
+                time.sleep(due - now)
+                continue
+            frames = min(batch, limit - sent)
+            if not sent % (batch * 16):
+                self._samples.append((now, sent))
+            self.burst(frames)
+            sent += frames
+            due = max(due + frames / rate, now)
+
+    # ---- counting ----
+
+    def _counts(self) -> tuple[int, int, int]:
+        values = [COUNTS.unpack(value) for value in self._maps["traffic_counted"].get_percpu(u32(0))]
+        received, duplicated, reordered = (sum(column) for column in zip(*values, strict=True))
+        return received, duplicated, reordered
+
+    def _gaps(self, sent: int) -> list[Gap]:
+        words = dict(self._maps["traffic_seen"].items())
+        bits = int.from_bytes(b"".join(words[u32(index)] for index in range(len(words))), "little")
+        missing = ~bits & (1 << sent) - 1
+        gaps: list[Gap] = []
+        while missing and len(gaps) < 1000:
+            first = (missing & -missing).bit_length() - 1
+            rest = missing >> first
+            length = (~rest & rest + 1).bit_length() - 1
+            gaps.append(Gap(first, length, self._sent_at(first)))
+            missing &= ~(((1 << length) - 1) << first)
+        return gaps
+
+    def _sent_at(self, number: int) -> float:
+        earlier = [sample for sample in self._samples if sample[1] <= number]
+        return earlier[-1][0] if earlier else 0.0
+
+    # ---- loading ----
+
+    def _load(self, hook: Hook, capacity: int) -> Object:
+        opened = Object.open(_object(hook), "traffic")
+        self._objects.append(opened)
+        sizes = {"traffic_seen": capacity // 64 + 1, "traffic_highest": self.flows}
+        for spec in opened.maps.values():
+            if spec.name in self._maps:
+                spec.reuse(self._maps[spec.name])
+            elif spec.name in sizes:
+                spec.max_entries = sizes[spec.name]
+        opened.load()
+        for spec in opened.maps.values():
+            if spec.name not in self._maps:
+                self._maps[spec.name] = opened.map(spec.name)
+        return opened
+
+    def _attach(self, opened: Object, name: str, station: Place) -> None:
+        ifindex = socket.if_nametoindex(station.ifname)
+        with opened.program(name) as program:
+            if self.hook is Hook.TC and not features().tcx:
+                tcfilter.attach(program, ifindex, AttachType.TCX_INGRESS)
+                self._links.append(lambda: self._detach_filter(station, ifindex))
+                return
+            link = Link.xdp(program, ifindex) if self.hook is Hook.XDP else Link.tcx(program, ifindex, AttachType.TCX_INGRESS)
+            self._links.append(link.close)
+
+    def _detach_filter(self, station: Place, ifindex: int) -> None:
+        with suppress(Exception):  # the namespace or the netdev may be gone
+            netns.run_in(station.namespace, lambda: tcfilter.detach(ifindex, AttachType.TCX_INGRESS))
+
+
+@cache
+def _object(hook: Hook) -> bytes:
+    return emit(Helper("traffic", FOLDER, hook))
+
+
+def _netdev(name: str) -> tuple[int, bytes]:
+    ifindex = socket.if_nametoindex(name)
+    with Rtnl() as rtnl:
+        found = rtnl.link(ifindex)
+    assert found
+    return ifindex, bytes(found.mac)
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
