@@ -30,7 +30,20 @@ show() {
 	"$@"
 }
 
-# ping_from HOST ADDRESS: four pings
+# ping_from HOST ADDRESS: four pings, all of which must be answered
 ping_from() {
-	show ip netns exec "$1" ping -c 4 -i 0.2 -W 1 "$2" | grep -E '^\$|received|^rtt'
+	pings "$@"
+	[[ $answer == *" 0% packet loss"* ]]
+}
+
+# no_ping_from HOST ADDRESS: four pings, none of which may be answered
+no_ping_from() {
+	pings "$@"
+	[[ $answer == *" 100% packet loss"* ]]
+}
+
+pings() {
+	echo "\$ ip netns exec $1 ping -c 4 -i 0.2 -W 1 $2"
+	answer=$(ip netns exec "$1" ping -c 4 -i 0.2 -W 1 "$2" | grep -E 'received|^rtt')
+	echo "$answer"
 }

@@ -11,14 +11,14 @@ show polycubectl hello1 ports add p1 peer=to_h1
 show polycubectl hello1 ports add p2 peer=to_h2
 
 echo "It drops by default:"
-! ping_from h1 10.0.0.2
+no_ping_from h1 10.0.0.2
 
 show polycubectl hello1 set action=FORWARD
 ping_from h1 10.0.0.2
 
 echo "In the slow path frames end in user space, where this service only logs them:"
 show polycubectl hello1 set action=SLOWPATH
-! ping_from h1 10.0.0.2
+no_ping_from h1 10.0.0.2
 grep 'hello1' /run/lab/polycubed.log | tail -n 2
 
 show polycubectl del hello1

@@ -23,7 +23,7 @@ show polycubectl br1 show fdb
 echo "A configured station neither ages nor moves; a wrong one cuts h3 off:"
 mac=$(ip netns exec h3 cat /sys/class/net/eth0/address)
 show polycubectl br1 fdb entry add "$mac" port=p2
-! ping_from h1 10.0.0.3
+no_ping_from h1 10.0.0.3
 show polycubectl br1 fdb entry del "$mac"
 ping_from h1 10.0.0.3
 

@@ -19,7 +19,7 @@ show polycubectl br1 ports p1 show tcubes
 ping_from h1 10.0.0.2
 
 show polycubectl outer set ingress-action=DROP
-! ping_from h1 10.0.0.2
+no_ping_from h1 10.0.0.2
 show polycubectl outer set ingress-action=SLOWPATH
 echo "Now every frame goes through the control plane and back:"
 ping_from h1 10.0.0.2

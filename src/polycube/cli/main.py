@@ -124,6 +124,20 @@ def show(command: Command, response: Response, own: dict[str, str] | None = None
     sys.stdout.write(render(data, command.form, command.hide, paint_for(sys.stdout)))
 
 
+def flat(operation: object) -> object:
+    """An operation whose members are short texts: `a/b` for lists, `a=1 b=2` for objects."""
+    return {name: brief(value) for name, value in operation.items()} if isinstance(operation, dict) else operation
+
+
+def brief(value: object) -> object:
+    """A value in one line."""
+    if isinstance(value, list):
+        return "/".join(str(brief(item)) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{name}={brief(item)}" for name, item in value.items() if item not in ("", 0, [], None))
+    return value
+
+
 def show_operations(command: Command, response: Response) -> int:
     """The plan of a dry run, as a table of whatever members its operations have."""
     from polycube.cli.render import columns_and_rows, paint_for, render, table
@@ -138,7 +152,7 @@ def show_operations(command: Command, response: Response) -> int:
     elif not operations:
         print("nothing to do")
     else:
-        lines = table(*columns_and_rows(operations, 2), paint=paint_for(sys.stdout))
+        lines = table(*columns_and_rows([flat(operation) for operation in operations], 2), paint=paint_for(sys.stdout))
         sys.stdout.write("\n".join(lines) + "\n")
     return EXIT_OK
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, pin, tcfilter, u32
 from polycube.core.operation import Operation
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
@@ -39,6 +41,9 @@ _REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
 _PER_HOOK = {"pcn_progs"}
 _ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
+
+
+log = structlog.get_logger("polycubed")
 
 
 class KernelError(Exception):
@@ -253,11 +258,20 @@ class Kernel:
             raise ValueError(result.reason)
         if not known:
             self.preparations[ifindex] = result
+            for line in _said(result):
+                log.info("made ready for XDP", netdev=result.netdev, setting=line)
 
     async def _unset_ready(self, ifindex: int, old: Any) -> None:
         preparation = self.preparations.pop(ifindex, None)
         if preparation:
-            await netns.call_in(None, lambda: readiness.restore(preparation))
+            restored = await netns.call_in(None, lambda: readiness.restore(preparation))
+            log.info("no longer needed for XDP", netdev=preparation.netdev, settings_restored=len(restored))
+
+    async def renew_readiness(self) -> None:
+        """Settings made while the other end of a veth was down don't count in full: makes them again where it came up."""
+        for preparation in self.preparations.values():
+            if await self.links.find(preparation.ifindex):
+                await netns.call_in(None, lambda one=preparation: readiness.is_ready(one) or readiness.apply(one))  # type: ignore[misc]
 
     async def _set_netdev(self, ifindex: int, property: str, new: str) -> None:
         netdev = await self.links.get(ifindex)
@@ -435,6 +449,15 @@ class Kernel:
     def _forget(self, folder: Path) -> None:
         for path in [path for path in self._maps if folder in path.parents]:
             self._maps.pop(path).close()
+
+
+def _said(preparation: readiness.Preparation) -> list[str]:
+    """What was set, for people."""
+    settings = [
+        f"{one.feature} {'on' if one.new else 'off'} at {one.end.ifname} in {one.end.netns_hint or 'this namespace'}"
+        for one in preparation.settings
+    ]
+    return [*settings, *preparation.notes]
 
 
 async def _create_veth(name: str, index: int, peer: str, peer_index: int, mtu: int = 1500) -> None:

@@ -67,7 +67,7 @@ class Operation:
 
     @property
     def verb(self) -> str:
-        return "add" if self.old is None else "remove" if self.new is None else "change"
+        return "remove" if self.new is None else "add" if self.old is None else "change"
 
     def as_data(self) -> dict[str, Any]:
         """For answers to dry runs, logs and errors."""

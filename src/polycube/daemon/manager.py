@@ -485,6 +485,7 @@ class Manager:
             draft = Draft(self.entries, self.attached)
             resources, self.states = build(await self._world(draft))
             await self._mend(plan(self.executor.resources, resources))
+            await self.kernel.renew_readiness()
             await self._save(draft)
         await _quietly(self._change(lambda draft: None), "tell cubes of their netdevs")
 
