@@ -92,7 +92,7 @@ def values(layout: Layout) -> st.SearchStrategy[Any]:
         return st.integers(-1 << bits - 1, (1 << bits - 1) - 1) if layout.signed else st.integers(0, (1 << bits) - 1)
     if layout.kind == "array":
         assert layout.element
-        if layout.element.kind == "int" and layout.element.size == 1:
+        if layout.element.kind in ("int", "enum") and layout.element.size == 1:
             return st.binary(min_size=layout.count, max_size=layout.count)
         return st.lists(values(layout.element), min_size=layout.count, max_size=layout.count)
     return st.fixed_dictionaries({f.name: values(f.layout) for f in layout.fields})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polycube.core.operation import Key, Kind, Operation, plan, rank
-from polycube.core.topology import ANY_PORT, VETH_BASE, CubeSpec, NetdevSpec, PortSpec, World, build, hooks
+from polycube.core.topology import ANY_PORT, HOST_BASE, VETH_BASE, CubeSpec, NetdevSpec, PortSpec, World, build, hooks
 
 NETDEVS = {name: NetdevSpec(name, index) for index, name in enumerate(("v1", "v2", "v3"), 10)}
 
@@ -52,7 +52,11 @@ def test_cubes_that_name_each_other_are_joined_and_one_sided_names_are_not() -> 
 
 @pytest.mark.parametrize(
     ("netdev", "reason"),
-    [(None, "netdev v9 is not there"), (NetdevSpec("v9", 19, up=False), "netdev v9 is down"), (NetdevSpec("v9", 19, xdp_problem="far"), "far")],
+    [
+        (None, "netdev v9 is not there"),
+        (NetdevSpec("v9", 19, up=False), "netdev v9 is down"),
+        (NetdevSpec("v9", 19, xdp_problem="far"), "far"),
+    ],
 )
 def test_a_port_is_down_with_the_reason(netdev: NetdevSpec | None, reason: str) -> None:
     cube = standard("br", 1, PortSpec("a", 0, 5, "v9"), hook="xdp", mode="drv")
@@ -99,6 +103,16 @@ def test_redirect_peer_is_used_towards_other_namespaces_unless_a_cube_stands_on_
     cube, own = standard("br", 1, PortSpec("a", 0, 5, "v1")), transparent("t", 2, (20, 21))
     assert port_of(build(world(cube, v1=away))[0], "br", 0)["flags"] == ["peer"]
     assert port_of(build(world(cube, own, attached={"v1": ("t",)}, v1=away))[0], "br", 0)["flags"] == []
+
+
+def test_a_port_to_the_host_gets_a_veth_pair_of_its_own() -> None:
+    resources, states = build(world(standard("br", 1, PortSpec("a", 0, 5, ":host"))))
+    index = HOST_BASE + 10
+    assert resources[Key(Kind.HOST, (index,))] == {"name": "br-a", "port": "pcn5h"}
+    assert resources[Key(Kind.ATTACH, (index + 1, "tc-ingress"))]["program"] == "entry"
+    assert port_of(resources, "br", 0)["target"] == index + 1 and states["br", "a"].up
+    long = build(world(standard("bridge-of-office", 1, PortSpec("a", 0, 5, ":host"))))[0]
+    assert long[Key(Kind.HOST, (index,))]["name"] == "pcn-5"
 
 
 def test_flooding_in_xdp_goes_to_netdevs_directly_and_to_cubes_by_an_internal_veth() -> None:

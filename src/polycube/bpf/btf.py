@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def _bytes(self) -> bool:
-        return self.kind == "array" and self.element is not None and self.element.kind == "int" and self.element.size == 1
+        return self.kind == "array" and self.element is not None and self.element.kind in ("int", "enum") and self.element.size == 1
 
     def pack(self, value: Any, name: str = "value") -> bytes:
         """Python to C: int, dict of fields (missing ones are 0), bytes for arrays of bytes, list for other arrays.

@@ -81,8 +81,8 @@ def summarise(log: str) -> str:
     while first > 0 and last - first < _VERDICT - 1 and not _traces(lines[first - 1]):
         first -= 1
     verdict = "; ".join(lines[first : last + 1])
-    # clang 14 marks code that belongs to no line by an empty one at line 0.
-    code = next((found for line in reversed(lines[:first]) if (found := _SOURCE.match(line)) and not found["code"].startswith("@ ")), None)
+    # clang 14 marks code that belongs to no line by an empty one (";  @ x.c:0"), which isn't taken.
+    code = next((found for line in reversed(lines[:first]) if (found := _SOURCE.match(line))), None)
     place = f", at: {code['code']}" + (f" ({code['where']})" if code["where"] else "") if code else ""
     omitted = len(lines) + log[:-_TAIL].count("\n") - (last - first + 1) - (code is not None)
     return verdict + place + (f"; {omitted} lines omitted" if omitted > 0 else "")

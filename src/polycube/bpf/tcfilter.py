@@ -23,7 +23,7 @@ _POINT = {AttachType.TCX_INGRESS: 1, AttachType.TCX_EGRESS: 2}
 _REPLACE = 1
 _PARENT = {AttachType.TCX_INGRESS: 0xFFFFFFF2, AttachType.TCX_EGRESS: 0xFFFFFFF3}  # of clsact
 _CLSACT = 0xFFFFFFF1
-_NEWQDISC, _GETQDISC, _NEWTFILTER, _GETTFILTER, _DUMP, _ACK, _ERROR = 36, 38, 44, 46, 0x300, 4, 2
+_NEWQDISC, _GETQDISC, _NEWTFILTER, _GETTFILTER, _DUMP, _ECHO_ACK, _ERROR = 36, 38, 44, 46, 0x300, 12, 2
 
 
 def attach(program: Program, ifindex: int, point: AttachType) -> None:
@@ -68,8 +68,8 @@ def _in_use(ifindex: int, parent: int) -> bool:
 
 def _older_qdisc(ifindex: int) -> bool:
     # The qdisc "ingress" has clsact's handle and takes filters for egress too, but runs them on ingress.
-    # After a qdisc went, the kernel answers neither with one nor with an error: ask for an acknowledgement.
-    return b"ingress\0" in _ask(_GETQDISC, _ACK, ifindex, _CLSACT)
+    # Without ECHO a found qdisc is told to listeners only; without ACK nobody says a word of a builtin one.
+    return b"ingress\0" in _ask(_GETQDISC, _ECHO_ACK, ifindex, _CLSACT)
 
 
 def _ask(kind: int, flags: int, ifindex: int, parent: int) -> bytes:

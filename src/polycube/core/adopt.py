@@ -17,7 +17,7 @@ from polycube.bpf.link import xdp_mode
 from polycube.core.kernel import _FLAGS, _NEXT, INTERNAL, PROGRAMS, Kernel
 from polycube.core.operation import Key, Kind
 from polycube.core.paths import Point
-from polycube.core.topology import VETH_BASE
+from polycube.core.topology import HOST_BASE, VETH_BASE
 
 _POINTS = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
 Found = Iterator[tuple[Key, Any]]
@@ -100,7 +100,9 @@ class Reader:
 
     def _veths(self) -> Found:
         for index, name in socket.if_nameindex():
-            if index > VETH_BASE and index % 2 == 0 and name.startswith("pcn"):
+            if index > HOST_BASE and index % 2 == 0:
+                yield Key(Kind.HOST, (index,)), {"name": name, "port": f"pcn{(index - HOST_BASE) // 2}h"}
+            elif index >= VETH_BASE and index % 2 == 0:
                 yield Key(Kind.VETH, (index,)), {"name": name[:-1], "mode": xdp_mode(index + 1)}
         with Map.find(self.paths.shared_map("pcn_leads")) or _Nothing() as leads:
             for key, value in leads.items():
@@ -110,7 +112,7 @@ class Reader:
     def _links(self) -> Found:
         for name in pin.listing(self.paths.links):
             ifindex, _, point = name.partition("-")
-            if int(ifindex) >= INTERNAL:
+            if INTERNAL <= int(ifindex) < HOST_BASE:
                 continue  # belongs to an internal veth
             with Link.open(self.paths.links / name) as link:
                 info = link.info
@@ -125,7 +127,7 @@ class Reader:
         for ifindex, _ in socket.if_nameindex():
             for point, attach_type in _POINTS.items():
                 id = tcfilter.query(ifindex, attach_type)
-                if id and ifindex < INTERNAL:
+                if id and not INTERNAL <= ifindex < HOST_BASE:
                     yield Key(Kind.ATTACH, (ifindex, str(point))), self._program(id)
 
     def _program(self, id: int) -> dict[str, str]:

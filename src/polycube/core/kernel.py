@@ -86,6 +86,14 @@ class Kernel:
         self._load_injectors(injectors)
         await self._make_injection_devices()
 
+    async def remove(self) -> None:
+        """Takes away what `start` made. What cubes own must be gone already."""
+        for index in (INJECT_OUTER, GENERIC_OUTER):
+            if await self.links.find(index):
+                await self.links.delete(index)
+        self.close()
+        pin.remove(self.paths.root)
+
     def close(self) -> None:
         """Forgets open handles; the kernel keeps everything."""
         for handle in self._maps.values():
@@ -229,6 +237,16 @@ class Kernel:
             with link:
                 link.detach()
             pin.remove(path)
+
+    async def _set_host(self, index: int, new: dict[str, str]) -> None:
+        await _create_veth(new["name"], index, new["port"], index + 1)
+        await self.links.disable_ipv6(index + 1)
+        for end in (index, index + 1):
+            await self.links.set_up(end)
+
+    async def _unset_host(self, index: int, old: Any) -> None:
+        if await self.links.find(index):
+            await self.links.delete(index)
 
     async def _set_veth(self, index: int, new: dict[str, str]) -> None:
         await _create_veth(new["name"] + "a", index, new["name"] + "b", index + 1)

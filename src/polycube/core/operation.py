@@ -28,6 +28,7 @@ class Kind(IntEnum):
     CFG = 15  # (uuid, unit) -> {variable: hexadecimal bytes}
     MAP = 20  # (uuid, map, key) -> value; both bytes in hexadecimal
     SLOT = 25  # (hook, slot) -> {uuid, unit, program}: an entry of the tail-call array
+    HOST = 28  # (index,) -> {name}: veth pair by which a port leads to the host's stack, the port's end at index + 1
     VETH = 30  # (index,) -> {name, mode}: internal veth pair for flooded copies, its inner end at index + 1
     LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal veth go
     READY = 33  # (ifindex,) -> {name}: what a netdev needs for XDP

@@ -20,7 +20,9 @@ from typing import Any
 from polycube.core.operation import Key, Kind
 
 HOST = ":host"
+IFNAMSIZ = 16
 VETH_BASE = 0x40000000  # internal veths have indexes of their own choosing, beyond what the kernel gives out
+HOST_BASE = 0x48000000  # and so have those of ports that lead to the host
 ANY_PORT = 0xFFFF
 INGRESS, EGRESS = 0, 1
 
@@ -114,6 +116,7 @@ class Builder:
         self.world = world
         self.resources: dict[Key, Any] = {}
         self.states: dict[tuple[str, str], PortState] = {}
+        self.hosts: dict[str, NetdevSpec] = {}  # ends of ports that lead to the host
         self.owners = {port.peer: (cube, port) for cube in world.cubes.values() for port in cube.ports if port.peer in world.netdevs}
 
     def build(self) -> None:
@@ -121,8 +124,9 @@ class Builder:
             if not cube.transparent:
                 self._standard(cube)
         for name in dict.fromkeys([*self.owners, *self.world.attached]):
-            if name in self.world.netdevs:
-                self._netdev(self.world.netdevs[name])
+            netdev = self.hosts.get(name) or self.world.netdevs.get(name)
+            if netdev:
+                self._netdev(netdev)
         for cube in self.world.cubes.values():
             self._unit(cube)
 
@@ -171,7 +175,7 @@ class Builder:
         if not port.peer:
             return PortState(False, "no peer"), "none"
         if port.peer == HOST:
-            return PortState(True), "stack"
+            return self._host(cube, port)
         if ":" in port.peer:
             return self._peer_cube(cube, port)
         netdev = self.world.netdevs.get(port.peer)
@@ -181,6 +185,15 @@ class Builder:
             return PortState(False, netdev.xdp_problem), "none"
         if not netdev.up:
             return PortState(False, f"netdev {port.peer} is down", netdev.name), "none"
+        return PortState(True, netdev=netdev.name), netdev
+
+    def _host(self, cube: CubeSpec, port: PortSpec) -> tuple[PortState, NetdevSpec]:
+        """A veth pair: one end for the host to put addresses on, the other one is the port's netdev."""
+        index, name = HOST_BASE + 2 * port.id, f"{cube.name}-{port.name}"
+        self._put(Kind.HOST, (index,), {"name": name if len(name) < IFNAMSIZ else f"pcn-{port.id}", "port": f"pcn{port.id}h"})
+        netdev = NetdevSpec(f"pcn{port.id}h", index + 1)
+        self.owners[netdev.name] = (cube, port)
+        self.hosts[netdev.name] = netdev
         return PortState(True, netdev=netdev.name), netdev
 
     def _peer_cube(self, cube: CubeSpec, port: PortSpec) -> tuple[PortState, list[Hop] | str]:
@@ -225,7 +238,7 @@ class Builder:
             return value
         if isinstance(final, list):
             return _to_hop(id, final[0])
-        return _stack(id) if final == "stack" else _none(id)
+        return _none(id)
 
     # ---- flooding ----
 
@@ -316,10 +329,6 @@ def hooks(cube: CubeSpec, world: World) -> Iterator[str]:
 
 def _none(id: int) -> dict[str, Any]:
     return {"next": "none", "flags": [], "target": 0, "peer_port": 0, "id": id, "peer_id": 0}
-
-
-def _stack(id: int) -> dict[str, Any]:
-    return _none(id) | {"next": "stack"}
 
 
 def _hook(id: int, following: str, netdev: NetdevSpec | None) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class Options:
     bpffs: Path = _option(Path("/sys/fs/bpf/polycube"), _path, "folder of pins, in a bpffs")
     cache: Path = _option(Path("/var/cache/polycube"), _path, "folder of compiled units")
     no_tcx: bool = _option(False, _flag, "attach by clsact even where the kernel has TCX")
+    clean: bool = _option(False, _flag, "take everything of this daemon out of the kernel and exit; cubes stay in the store")
     logformat: str = _option("text", _format, "text, or json for one object a line")
 
 

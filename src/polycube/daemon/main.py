@@ -21,17 +21,21 @@ from polycube.compiler.cache import ObjectCache
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import Hook, injector
 from polycube.compiler.process import Compiler
+from polycube.core.adopt import Reader
 from polycube.core.kernel import Kernel
+from polycube.core.operation import plan
 from polycube.core.paths import Paths
 from polycube.core.registry import installed
 from polycube.daemon import log as logs
 from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
+from polycube.daemon.executor import Executor
 from polycube.daemon.http import ReadOnly
 from polycube.daemon.manager import Manager
 from polycube.daemon.objects import Objects
 from polycube.daemon.pidfile import PidFile, daemonize
-from polycube.daemon.store import Store
+from polycube.daemon.records import restored
+from polycube.daemon.store import Change, Store
 from polycube.daemon.workers import Workers
 from polycube.model import PolycubeError
 from polycube.net.errors import NetError
@@ -98,6 +102,21 @@ async def run(options: Options) -> None:
             finally:
                 watching.cancel()
                 await manager.close()
+
+
+async def clean(options: Options) -> None:
+    """Takes everything out of the kernel; traffic that passed through cubes does not any more."""
+    with Store(options.store) as store:
+        async with Links() as links:
+            kernel = Kernel(Paths(options.bpffs), links)
+            kernel.preparations = dict(restored(await store.read(), {}).preparations)
+            forgotten = {str(ifindex): None for ifindex in kernel.preparations}
+            executor = Executor(kernel)
+            executor.resources = await asyncio.to_thread(Reader(kernel).read)
+            for failure in await executor.mend(plan(executor.resources, {})):
+                log.error(str(failure))
+            await kernel.remove()
+            await store.save(Change(ready=forgotten))
 
 
 async def serve(options: Options, manager: Manager, stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
@@ -192,7 +211,7 @@ def start(options: Options, warnings: tuple[str, ...]) -> None:
     if missing:
         log.warning("this kernel lacks features; fallbacks are in use where there are some", missing=", ".join(missing))
     try:
-        asyncio.run(run(options))
+        asyncio.run(clean(options) if options.clean else run(options))
     except (PolycubeError, BpfError, CompileError, NetError, OSError) as error:
         log.critical(str(error))
         raise

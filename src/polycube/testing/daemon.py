@@ -31,7 +31,7 @@ from polycube.testing.hosts import DEADLINE, eventually
 
 BASE = "/polycube/v1/"
 BPFFS = Path("/sys/fs/bpf/polycube")
-START = 60.0  # seconds; the first one compiles
+START = 30.0  # seconds; the first one compiles
 _COMPILER, _FORK_SERVER = "polycube.compiler.process", "polycube.core.zygote"
 
 
@@ -133,7 +133,7 @@ class Daemon:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._ready.clear()
         self._output = []
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **self.environment}
         self._process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd="/"
         )
@@ -144,8 +144,10 @@ class Daemon:
         """Starts it and waits until it answers requests."""
         self.launch()
         if not self._ready.wait(START) or not self.running:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGABRT)  # has it say where it stands
             self.kill()
-            raise AssertionError("the daemon did not start:\n" + "".join(self._output[-30:]))
+            raise AssertionError("the daemon did not start:\n" + "".join(self._output[-60:]))
         return self
 
     def refuses(self) -> str:
@@ -159,7 +161,7 @@ class Daemon:
             raise AssertionError("the daemon started, though it should not have") from None
         self._reader.join(DEADLINE)
         self._process = None
-        assert status == 1, f"exit status {status}:\n" + "".join(self._output[-30:])
+        assert status == 1, f"exit status {status}:\n" + "".join(self._output[-60:])
         return self._output[-1].rstrip("\n") if self._output else ""
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -183,7 +185,7 @@ class Daemon:
             self.kill()
             raise AssertionError("the daemon does not end when asked to") from None
         self._end(children)
-        assert status == 0, f"the daemon ended with status {status}:\n" + "".join(self._output[-30:])
+        assert status == 0, f"the daemon ended with status {status}:\n" + "".join(self._output[-60:])
 
     def kill(self) -> None:
         """SIGKILL; returns when its other processes are gone, too, which they must be by themselves."""

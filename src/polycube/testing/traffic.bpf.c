@@ -9,6 +9,7 @@
 
 #define TRAFFIC_TEMPLATE 128
 #define TRAFFIC_HEAD 64 /* every frame is at least so long */
+#define TRAFFIC_LOOPBACK 1
 
 struct traffic_payload {
 	__u32 magic;
@@ -98,6 +99,8 @@ static __always_inline int generate(struct xdp_md *ctx, int redirect)
 	__u32 number, offset;
 	__u16 flow;
 
+	if (ctx->ingress_ifindex == TRAFFIC_LOOPBACK)
+		return XDP_PASS;
 	if (!setup || data + TRAFFIC_HEAD > end)
 		return XDP_DROP;
 	memcpy(data, setup->template, TRAFFIC_HEAD);
