@@ -12,7 +12,7 @@ from scapy.layers.l2 import Ether
 
 from polycube.bpf import AttachType, Link, Object, features, tcfilter, u32
 from polycube.compiler.function import Helper, Hook
-from polycube.testing.hosts import Host, Lab, eventually, sh
+from polycube.testing.hosts import Host, Lab, eventually
 from polycube.testing.stage import emit
 from polycube.testing.traffic import Headers, Place, Report, Traffic
 
@@ -116,7 +116,13 @@ def test_a_second_run_begins_anew(pair):
 
 @pytest.mark.parametrize(
     ("headers", "ipv6"),
-    [(Headers(), False), (Headers(size=1500), False), (Headers(vlan=7, size=100), False), (Headers(size=90), True), (Headers(vlan=1, size=1400), True)],
+    [
+        (Headers(), False),
+        (Headers(size=1500), False),
+        (Headers(vlan=7, size=100), False),
+        (Headers(size=90), True),
+        (Headers(vlan=1, size=1400), True),
+    ],
 )
 def test_frames_are_sound(pair, headers, ipv6):
     """What leaves the host is what was asked for, checksums included."""
