@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polycube.core.operation import Key, Kind, Operation, plan, rank
-from polycube.core.topology import ANY_PORT, HOST_BASE, VETH_BASE, CubeSpec, NetdevSpec, PortSpec, World, build, hooks
+from polycube.core.topology import ANY_PORT, HOST_BASE, VETH_BASE, CubeSpec, NetdevSpec, PortSpec, World, build, endless_loop, hooks
 
 NETDEVS = {name: NetdevSpec(name, index) for index, name in enumerate(("v1", "v2", "v3"), 10)}
 
@@ -103,6 +103,31 @@ def test_redirect_peer_is_used_towards_other_namespaces_unless_a_cube_stands_on_
     cube, own = standard("br", 1, PortSpec("a", 0, 5, "v1")), transparent("t", 2, (20, 21))
     assert port_of(build(world(cube, v1=away))[0], "br", 0)["flags"] == ["peer"]
     assert port_of(build(world(cube, own, attached={"v1": ("t",)}, v1=away))[0], "br", 0)["flags"] == []
+
+
+def test_a_loop_of_flooding_cubes_is_found_where_nothing_else_ends_it() -> None:
+    def ring(mode: str, *names: str) -> World:
+        ahead = zip(names, [*names[1:], names[0]], strict=True)
+        behind = dict(zip([*names[1:], names[0]], names, strict=True))
+        cubes = [
+            standard(
+                name,
+                n,
+                PortSpec("in", 0, 2 * n, f"{behind[name]}:out"),
+                PortSpec("out", 1, 2 * n + 1, f"{after}:in"),
+                mode=mode,
+                floods=True,
+            )
+            for n, (name, after) in enumerate(ahead, 1)
+        ]
+        return world(*cubes)
+
+    assert endless_loop(ring("skb", "a", "b", "c"))
+    assert endless_loop(ring("skb", "a", "b"))
+    assert endless_loop(ring("drv", "a", "b", "c")) == ""
+    line = ring("skb", "a", "b", "c").cubes
+    assert endless_loop(world(line["a"], line["b"])) == ""
+    assert endless_loop(world(*(replace(cube, floods=False) for cube in line.values()))) == ""
 
 
 def test_a_port_to_the_host_gets_a_veth_pair_of_its_own() -> None:

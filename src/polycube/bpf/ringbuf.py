@@ -13,14 +13,13 @@ from polycube.bpf.map import Map
 
 
 class RingBuffer:
-    """Calls `callback` with each record. `epoll_fd` becomes readable when there are some."""
+    """Calls `callback` with each record. `epoll_fd` becomes readable when there are some. The map may be closed: the mapping keeps it."""
 
     def __init__(self, map: Map, callback: Callable[[bytes], None]) -> None:
         self._callback = callback
         self._left = 0
         self._taken = 0
         self._failure: BaseException | None = None
-        self._map = map.dup()  # libbpf's epoll forgets a map whose last file descriptor goes
         self._trampoline = ffi.callback("int(void *, void *, size_t)", self._record)
         self._ring: Any = check(lib.ring_buffer__new(map.fd, self._trampoline, ffi.NULL, ffi.NULL), "open ring buffer")
         self.epoll_fd = int(lib.ring_buffer__epoll_fd(self._ring))
@@ -44,7 +43,6 @@ class RingBuffer:
         if self._ring is not None:
             lib.ring_buffer__free(self._ring)
             self._ring = None
-            self._map.close()
 
     def __enter__(self) -> Self:
         return self

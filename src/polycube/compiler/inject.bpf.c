@@ -13,13 +13,15 @@ struct {
 MAP(pcn_scratch, PERCPU_ARRAY, __u32, struct pcn_meta, 1);
 MAP(pcn_leads, HASH, __u32, struct pcn_inject, 4096); /* ifindex of an internal veth -> where its frames go */
 
-static __always_inline int lead(struct xdp_md *ctx, const struct pcn_inject *to)
+static __always_inline int lead(struct xdp_md *ctx, const struct pcn_inject *to, __u16 hops)
 {
 	__u32 zero = 0;
 	struct pcn_meta *meta = bpf_map_lookup_elem(&pcn_scratch, &zero);
 
-	if (meta)
+	if (meta) {
 		*meta = to->meta;
+		meta->flags |= hops;
+	}
 	bpf_tail_call(ctx, &pcn_progs, to->slot);
 	return XDP_DROP;
 }
@@ -35,7 +37,7 @@ SEC("xdp.frags") int pcn_inject(struct xdp_md *ctx)
 	to = *header;
 	if (bpf_xdp_adjust_head(ctx, sizeof(to)))
 		return XDP_DROP;
-	return lead(ctx, &to);
+	return lead(ctx, &to, 0);
 }
 
 /* Attached to the inner end of an internal veth: a flooded copy on its way to a port that no netdev takes directly. */
@@ -43,14 +45,16 @@ SEC("xdp.frags") int pcn_lead(struct xdp_md *ctx)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
 	struct pcn_inject *to = bpf_map_lookup_elem(&pcn_leads, &ifindex);
+	__u32 *copy = (void *)(long)ctx->data_meta;
+	__u16 hops = 0;
 
-	return to ? lead(ctx, to) : XDP_DROP;
-}
-
-/* Attached to the outer end, so that the inner one gets frames from user space and the kernel alike; nothing is expected here. */
-SEC("xdp.frags") int pcn_sink(struct xdp_md *ctx)
-{
-	return XDP_DROP;
+	if (!to)
+		return XDP_DROP;
+	if ((void *)(copy + 1) <= (void *)(long)ctx->data && (*copy & ~PCN_META_HOPS) == PCN_COPY) {
+		hops = *copy & PCN_META_HOPS;
+		bpf_xdp_adjust_meta(ctx, sizeof(*copy));
+	}
+	return lead(ctx, to, hops);
 }
 #else
 /* On the ingress of the injection device: the mark says where the frame goes. */
@@ -59,7 +63,7 @@ SEC("tc") int pcn_lead(struct __sk_buff *ctx)
 	__u32 mark = ctx->mark;
 
 	ctx->mark = 0;
-	ctx->cb[0] = (mark & (PCN_MARK_OUT - 1)) | (mark & PCN_MARK_OUT ? PCN_META_OUT << 16 : 0);
+	ctx->cb[0] = (mark & PCN_MARK_PORT) | (mark & PCN_MARK_OUT ? PCN_META_OUT << 16 : 0) | (mark >> 2 & PCN_META_HOPS) << 16;
 	ctx->cb[1] = 0;
 	bpf_tail_call(ctx, &pcn_progs, mark >> 16);
 	return 2; /* TC_ACT_SHOT */

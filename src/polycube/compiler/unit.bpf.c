@@ -25,13 +25,18 @@
 #define ACTION_STACK TC_ACT_UNSPEC /* the next program on the hook, if there is one; else the stack */
 #endif
 
-static __always_inline int drop(struct pcn_packet *pkt, __u32 reason)
+static __always_inline void count_drop(__u32 reason)
 {
 	__u32 key = pcn_cube * PCN_REASONS + (reason & (PCN_REASONS - 1));
 	__u64 *count = bpf_map_lookup_elem(&pcn_drops, &key);
 
 	if (count)
 		(*count)++;
+}
+
+static __always_inline int drop(struct pcn_packet *pkt, __u32 reason)
+{
+	count_drop(reason);
 	return ACTION_DROP;
 }
 
@@ -113,7 +118,7 @@ static __always_inline int follow(struct pcn_ctx *ctx, struct pcn_packet *pkt, c
 	if (port->next == PCN_NEXT_CUBE) {
 		struct pcn_meta meta = {
 			.port = port->peer_port,
-			.flags = pkt->flags & PCN_META_TRACE,
+			.flags = pkt->flags & (PCN_META_TRACE | PCN_META_HOPS),
 			.id = port->peer_id,
 		};
 

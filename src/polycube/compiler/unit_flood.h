@@ -9,6 +9,8 @@ struct flood {
 	__u32 len;
 	__u32 last; /* TC: member that still waits for its copy; it gets the original if it is the last */
 	__u32 copies;
+	__u16 hops;     /* of the frame, PCN_META_HOPS */
+	__u16 indirect; /* XDP: one of the copies goes to another cube */
 };
 
 #ifdef PCN_TC
@@ -26,7 +28,11 @@ static __always_inline void flood_copy(struct flood *flood, __u32 number)
 	} else {
 		__u32 mark = ctx->mark;
 
-		ctx->mark = PCN_MARK(pcn_cube * 2, PCN_MARK_OUT | number);
+		if (flood->hops == PCN_META_HOPS) {
+			count_drop(PCN_DROP_HOPS);
+			return;
+		}
+		ctx->mark = PCN_MARK(pcn_cube * 2, flood->hops + PCN_META_HOP, PCN_MARK_OUT | number);
 		bpf_clone_redirect(ctx, pcn_inject, BPF_F_INGRESS);
 		ctx->mark = mark;
 	}
@@ -51,19 +57,35 @@ static long flood_member(__u32 index, struct flood *flood)
 		flood_copy(flood, flood->last);
 	flood->last = number;
 #else
-	if (!(port->flags & PCN_PORT_INDIRECT)) /* an indirect copy is counted by the program it goes to */
+	if (port->flags & PCN_PORT_INDIRECT)
+		flood->indirect = 1; /* counted by the program it goes to */
+	else
 		count_tx(port->id, flood->len);
 #endif
 	flood->copies++;
 	return 0;
 }
 
+#ifdef PCN_XDP
+/* Puts the hops in front of the copies. A driver that has no room for metadata sends them without, and nothing bounds a loop then. */
+static __always_inline void flood_hops(struct pcn_ctx *ctx, __u16 hops)
+{
+	__u32 *copy;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*copy)))
+		return;
+	copy = (void *)(long)ctx->data_meta;
+	if ((void *)(copy + 1) <= (void *)(long)ctx->data)
+		*copy = PCN_COPY | (hops + PCN_META_HOP);
+}
+#endif
+
 static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 number);
 
 static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 {
 	__u32 number = pkt->out_port, in_port = pkt->in_port; /* copies: a packet whose address is taken does not stay in registers */
-	struct flood flood = {.ctx = ctx, .in_port = in_port, .len = pkt->len};
+	struct flood flood = {.ctx = ctx, .in_port = in_port, .len = pkt->len, .hops = pkt->flags & PCN_META_HOPS};
 
 	flood.domain = bpf_map_lookup_elem(&domains, &number);
 	if (!flood.domain)
@@ -86,6 +108,11 @@ static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 	devices = bpf_map_lookup_elem(&flood_devices, &key);
 	if (!devices)
 		return drop(pkt, PCN_DROP_NO_MEMBERS);
+	if (flood.indirect) {
+		if (flood.hops == PCN_META_HOPS)
+			return drop(pkt, PCN_DROP_HOPS);
+		flood_hops(ctx, flood.hops);
+	}
 	return bpf_redirect_map(devices, 0, flags);
 #endif
 }

@@ -8,7 +8,7 @@ operation has an inverse) and a restart (from what was found in bpffs to what th
 
 Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then
 their slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which
-must not be used before the netdev's own program stands. Removals come last, in the opposite order, behind a grace period in which
+must not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. Removals come last, in the opposite order, behind a grace period in which
 packets that still follow the old way finish it.
 """
 
@@ -84,11 +84,39 @@ class Operation:
 
 
 def rank(operation: Operation) -> int:
-    """When an addition or change is carried out: the lower the earlier."""
-    kind = operation.key.kind
-    if kind is Kind.PORT and operation.new and operation.new["next"] == "netdev" and "hook" not in operation.new["flags"]:
-        return Kind.EDGE
+    """When an addition or change is carried out, as far as it is known from itself: the lower the earlier."""
+    kind, old, new = operation.key.kind, operation.old, operation.new
+    if kind is Kind.PORT and new:
+        if old and "own_flood" in old["flags"] and "own_flood" not in new["flags"]:
+            return Kind.FLOOD + 1  # the common set must hold this port's netdev before the port uses it, or floods come back
+        if new["next"] == "netdev" and "hook" not in new["flags"]:
+            return Kind.EDGE
+    if kind is Kind.FLOOD and old is None:
+        return Kind.PORT - 1  # a port's own set, which it uses as soon as its entry says so
     return kind
+
+
+def _following(key: Key, value: Any, resources: Resources) -> Key | None:
+    """The entry that decides about frames which a port's entry sends on: a transparent cube's. A standard cube decides by itself."""
+    if value["next"] != "cube":
+        return None
+    slot = resources.get(Key(Kind.SLOT, (key.name[1].partition("-")[0], value["target"])))
+    if slot is None or slot["program"] == "tail":
+        return None
+    return Key(Kind.PORT, (slot["uuid"], slot["unit"], value["peer_port"]))
+
+
+def _turn(operation: Operation, changes: Mapping[Key, Operation], resources: Resources) -> tuple[int, int, bool]:
+    """Sorts additions and changes: an entry comes after all that its frames meet behind it."""
+    latest, depth = rank(operation), 0
+    if operation.key.kind is Kind.PORT:
+        following = _following(operation.key, operation.new, resources)
+        while following is not None and following in resources:
+            depth += 1
+            if following in changes:
+                latest = max(latest, rank(changes[following]))
+            following = _following(following, resources[following], resources)
+    return latest, depth, operation.old is not None and operation.key.kind is not Kind.MAP
 
 
 @dataclass(frozen=True)
@@ -117,7 +145,8 @@ def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Pl
     changes = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
     closing = [operation for operation in changes if _closes(operation)]
     ahead = [operation for operation in changes if not _closes(operation)] + list(writes)
-    ahead.sort(key=lambda operation: (rank(operation), operation.old is not None and operation.key.kind is not Kind.MAP))
+    changed = {operation.key: operation for operation in changes}
+    ahead.sort(key=lambda operation: _turn(operation, changed, new))
     gone = closing + [Operation(key, value, None) for key, value in old.items() if key not in new]
     gone.sort(key=lambda operation: -operation.key.kind)
     final = (Kind.UNIT, Kind.STATE)

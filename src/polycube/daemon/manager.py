@@ -26,7 +26,7 @@ from polycube.core.kernel import INJECT_INNER, INTERNAL, Kernel, KernelError, Lo
 from polycube.core.message import Instance, Recorded
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
-from polycube.core.topology import NetdevSpec, PortState, World, build, hooks
+from polycube.core.topology import NetdevSpec, PortState, World, build, endless_loop, hooks
 from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
 from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.executor import Executor
@@ -275,6 +275,9 @@ class Manager:
                 draft.settle({name: one.kind for name, one in self.present.items()})
                 draft.check({name: one.up for name, one in self.present.items()})
                 world = await self._world(draft)
+                loop = endless_loop(world)
+                if loop:
+                    raise Refused(f"Joining {loop} would close a loop of cubes that flood; on generic XDP frames would go round for ever")
                 questions = self._questions(draft, build(world)[1])
                 if attempt < PATIENCE:
                     await held.aclose()

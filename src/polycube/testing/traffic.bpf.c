@@ -2,7 +2,7 @@
 /*
  * A generator and a sink for counted traffic (traffic.py). Every frame is a UDP datagram whose payload has a number; what else is in the
  * header comes from a template that is written anew for each frame, since the kernel gives recycled pages of a live test run out as the
- * path has left them. The numbers are followed by their complement, and the flow is taken off as often as it is added, so that one UDP
+ * path has left them. Numbers are followed by their complement, and what a flow adds to the sum is taken off again, so that one UDP
  * checksum, in the template, is right for all frames.
  */
 #include <polycube/cube.h>
@@ -87,11 +87,8 @@ static __always_inline struct traffic_payload *payload_of(struct pcn_ctx *ctx, c
 #define VERDICT_OTHER XDP_PASS
 #define SECTION SEC("xdp")
 
-/*
- * The next frame. `redirect`: into the netdev as XDP does it; else it becomes a received frame of the netdev the test run names, where
- * `traffic_turn` sends it out as the host's own stack would.
- */
-static __always_inline int generate(struct xdp_md *ctx, int redirect)
+/* Makes the next frame and redirects it into the netdev. */
+SEC("xdp") int traffic_redirect(struct xdp_md *ctx)
 {
 	struct traffic_setup *setup = setup_of_run();
 	struct traffic_datagram *udp;
@@ -126,33 +123,13 @@ static __always_inline int generate(struct xdp_md *ctx, int redirect)
 	udp->payload.not_flow[0] = udp->payload.not_flow[1] = ~bpf_htons(flow);
 	udp->payload.number = number;
 	udp->payload.not_number = ~number;
-	return redirect ? bpf_redirect(setup->ifindex, 0) : XDP_PASS;
-}
-
-SEC("xdp") int traffic_redirect(struct xdp_md *ctx)
-{
-	return generate(ctx, 1);
-}
-
-SEC("xdp") int traffic_receive(struct xdp_md *ctx)
-{
-	return generate(ctx, 0);
+	return bpf_redirect(setup->ifindex, 0);
 }
 #else
 #include <linux/pkt_cls.h>
 #define VERDICT_TAKEN TC_ACT_SHOT
 #define VERDICT_OTHER TC_ACT_UNSPEC
 #define SECTION SEC("tc")
-
-/* On the ingress of the netdev that `traffic_receive` feigns: out of the netdev to send by. */
-SEC("tc") int traffic_turn(struct __sk_buff *ctx)
-{
-	struct traffic_setup *setup = setup_of_run();
-
-	if (!setup || !payload_of(ctx, setup))
-		return TC_ACT_UNSPEC;
-	return bpf_redirect(setup->ifindex, 0);
-}
 #endif
 
 MAP(traffic_highest, ARRAY, __u32, __u32, 1); /* by flow: 1 + the highest number so far */

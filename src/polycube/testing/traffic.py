@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traffic in which every frame counts: a generator in one namespace, a sink in another, and what was lost, doubled or reordered between.
 
-Frames are made in the kernel (traffic.bpf.c) by BPF_PROG_TEST_RUN with live frames, in batches of about a millisecond's worth, by a thread
-that stays on one CPU. A frame carries its number; the sink keeps a bit for each, so that the counts are exact, not estimates.
+A frame carries its number; the sink, an eBPF program (traffic.bpf.c), keeps a bit for each, so that the counts are exact, not estimates.
+Frames are sent in batches of about a millisecond's worth, by a thread that stays on one CPU, so that they leave in order.
 
-On `Hook.TC` a made frame is treated as received by the sender's netdev, whose TCX ingress sends it out again: it leaves as what the host's
-own stack sends, whatever stands at the other end; the sink stands on TCX ingress and sees also what `bpf_redirect_peer` delivers. On
-`Hook.XDP` frames are redirected into the netdev, which is much faster and needs NAPI at its other end (an XDP program there, or GRO); the
-sink is a native XDP program.
-
-A program that is attached nowhere is entered into the kernel's XDP dispatcher and taken out again by each test run, which takes some 50 ms.
-So the generator is also attached to the sender's loopback, where it passes everything.
+On `Hook.TC` frames are sent by sendmmsg(2) on a packet socket: they leave as what the host's own stack sends, whatever stands at the other
+end; the sink stands on TCX ingress and sees also what `bpf_redirect_peer` delivers. On `Hook.XDP` they are made in the kernel, by a program
+that BPF_PROG_TEST_RUN runs with live frames and that redirects them into the netdev: much faster, but it needs NAPI at the netdev's other
+end (an XDP program there, or GRO); the sink is a native XDP program. Each test run of a program that is attached nowhere enters it into the
+kernel's XDP dispatcher and takes it out again, which takes some 50 ms: so the generator is also attached to the sender's loopback, where it
+passes everything.
 
 A late generator does not catch up: bursts would overflow the 256 slots of a veth's queue and look like loss by the path.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import ipaddress
 import os
 import socket
@@ -41,6 +42,9 @@ PAYLOAD = struct.Struct("<IHH2HII")  # struct traffic_payload
 SETUP = struct.Struct("<128s8I")  # struct traffic_setup
 COUNTS = struct.Struct("<3Q")  # struct traffic_counts
 MAX_BATCH = 64
+_IOVEC = struct.Struct("@PN")
+_MMSGHDR = struct.Struct("@16xPN16x16x")  # struct mmsghdr: only the vector is set
+_libc = ctypes.CDLL(None, use_errno=True)
 LOOPBACK = 1  # its ifindex in every namespace
 LARGEST = 1 << 26  # frames of one run: 8 MB of bits
 _runs = counting(os.getpid())
@@ -156,7 +160,9 @@ class Traffic:
         self._failure: BaseException | None = None
         self._samples: list[tuple[float, int]] = []
         self._frame = b""
+        self._udp = 0
         self._ifindex = 0
+        self._sent = 0
         self._generator: Program | None = None
 
     def __enter__(self) -> Traffic:
@@ -170,21 +176,20 @@ class Traffic:
         self.close()
         self._stopping.clear()
         self._samples.clear()
+        self._sent = 0
         self._ifindex, source_mac = netns.run_in(self.source.namespace, lambda: _netdev(self.source.ifname))
         _, sink_mac = netns.run_in(self.sink.namespace, lambda: _netdev(self.sink.ifname))
         headers = self.headers
         template, udp = headers.template(_mac(headers.source_mac) or source_mac, _mac(headers.destination_mac) or sink_mac, self._run)
         self._frame = template.ljust(max(headers.size, 64), b"\0")
-        maker = self._load(Hook.XDP, capacity)
-        sender = maker if self.hook is Hook.XDP else self._load(Hook.TC, capacity)
+        maker = self._load(self.hook, capacity)
         setup = SETUP.pack(template, len(template), udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0)
         self._maps["traffic_setups"].set(u32(0), setup)
-        self._generator = maker.program("traffic_redirect" if self.hook is Hook.XDP else "traffic_receive")
-        netns.run_in(self.sink.namespace, lambda: self._attach(sender, "traffic_count" if self._count_only else "traffic_sink", self.sink))
-        if self.hook is Hook.TC:
-            netns.run_in(self.source.namespace, lambda: self._attach(sender, "traffic_turn", self.source))
-        generator = self._generator  # idle on the loopback: see above
-        self._links.append(netns.run_in(self.source.namespace, lambda: Link.xdp(generator, LOOPBACK, XdpMode.SKB)).close)
+        self._udp = udp
+        netns.run_in(self.sink.namespace, lambda: self._attach(maker, "traffic_count" if self._count_only else "traffic_sink", self.sink))
+        if self.hook is Hook.XDP:
+            self._generator = generator = maker.program("traffic_redirect")
+            self._links.append(netns.run_in(self.source.namespace, lambda: Link.xdp(generator, LOOPBACK, XdpMode.SKB)).close)
 
     def start(self, rate: int = 50_000, *, count: int | None = None, seconds: float | None = None) -> None:
         """Sends until `count` frames are out, `seconds` have passed, or `stop`. `rate`: frames a second."""
@@ -223,7 +228,9 @@ class Traffic:
         return Report(sent, *counts, gaps)
 
     def sent(self) -> int:
-        """Frames made so far."""
+        """Frames sent so far."""
+        if self.hook is Hook.TC:
+            return self._sent
         raw = self._maps["traffic_setups"].get(u32(0))
         return int(SETUP.unpack(raw)[-1]) if raw else 0
 
@@ -232,7 +239,7 @@ class Traffic:
         return self._counts()[0]
 
     def burst(self, frames: int) -> None:
-        """Sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace."""
+        """XDP: sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace."""
         assert self._generator
         context = xdp_md(len(self._frame), ingress_ifindex=self._ifindex)
         self._generator.test_run(self._frame, context=context, live=True, repeat=frames, batch_size=min(frames, MAX_BATCH))
@@ -268,17 +275,22 @@ class Traffic:
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         batch = max(1, min(MAX_BATCH, rate // 1000))
         sent, due = 0, time.monotonic()
-        while sent < limit and not self._stopping.is_set():
-            now = time.monotonic()
-            if now < due:
-                time.sleep(due - now)
-                continue
-            frames = min(batch, limit - sent)
-            if not sent % (batch * 16):
-                self._samples.append((now, sent))
-            self.burst(frames)
-            sent += frames
-            due = max(due + frames / rate, now)
+        with Batch(self.source.ifname, self._frame, self._udp, self.headers.source_port, self.flows, self._run, batch) as packets:
+            while sent < limit and not self._stopping.is_set():
+                now = time.monotonic()
+                if now < due:
+                    time.sleep(due - now)
+                    continue
+                frames = min(batch, limit - sent)
+                if not sent % (batch * 16):
+                    self._samples.append((now, sent))
+                if self.hook is Hook.XDP:
+                    self.burst(frames)
+                else:
+                    frames = packets.send(sent, frames)
+                    self._sent += frames
+                sent += frames
+                due = max(due + frames / rate, now)
 
     # ---- counting ----
 
@@ -336,6 +348,38 @@ class Traffic:
             netns.run_in(station.namespace, lambda: tcfilter.detach(ifindex, AttachType.TCX_INGRESS))
 
 
+class Batch:
+    """Frames that leave by one sendmmsg(2) on a packet socket, as what the host's own stack sends."""
+
+    def __init__(self, ifname: str, frame: bytes, udp: int, source_port: int, flows: int, run: int, size: int) -> None:
+        self._port, self._flows, self._run, self._udp = source_port, flows, run, udp
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._socket.bind((ifname, 0))
+        self._frames = [ctypes.create_string_buffer(frame, len(frame)) for _ in range(size)]
+        self._vectors = ctypes.create_string_buffer(b"".join(_IOVEC.pack(ctypes.addressof(f), len(frame)) for f in self._frames))
+        vectors = ctypes.addressof(self._vectors)
+        self._messages = ctypes.create_string_buffer(b"".join(_MMSGHDR.pack(vectors + i * _IOVEC.size, 1) for i in range(size)))
+
+    def send(self, first: int, count: int) -> int:
+        """Sends frames from a number on; returns how many. Those that found a queue full are not counted, and may be sent again."""
+        for number, frame in zip(range(first, first + count), self._frames, strict=False):
+            flow = number % self._flows
+            struct.pack_into(">H", frame, self._udp, self._port + flow)
+            flow = flow << 8 & 0xFF00 | flow >> 8
+            other = flow ^ 0xFFFF
+            PAYLOAD.pack_into(frame, self._udp + 8, MAGIC, self._run, flow, other, other, number, number ^ 0xFFFFFFFF)
+        sent = int(_libc.sendmmsg(self._socket.fileno(), self._messages, count, 0))
+        if sent < 0 and ctypes.get_errno() not in (errno.ENOBUFS, errno.EAGAIN, errno.EINTR):
+            raise OSError(ctypes.get_errno(), f"send frames: {os.strerror(ctypes.get_errno())}")
+        return max(sent, 0)
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
 @cache
 def _object(hook: Hook) -> bytes:
     return emit(Helper("traffic", FOLDER, hook))
@@ -354,7 +398,7 @@ def _mac(text: str) -> bytes:
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

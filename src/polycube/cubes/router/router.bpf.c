@@ -78,13 +78,15 @@ static __always_inline int link_local4(__u32 address)
 	return (address & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
 }
 
-/* Rewrites what a hop changes: MACs, time to live (the first byte of its 16-bit word), header checksum. */
+/* Rewrites what a hop changes: MACs, time to live, header checksum (RFC 1624: the sum loses 0x0100, its complement gains it). */
 static __always_inline int send4(struct pcn_packet *pkt, struct ethhdr *eth, struct iphdr *ip, struct router_interface *out,
 				 struct router_neighbour *neighbour, __u32 port)
 {
+	__u32 check = ip->check + bpf_htons(0x0100);
+
 	mark_used(neighbour);
-	ip->check = pcn_csum_update(ip->check, ip->ttl, ip->ttl - 1);
 	ip->ttl--;
+	ip->check = check + (check >= 0xffff);
 	copy_mac(eth->h_dest, neighbour->mac);
 	copy_mac(eth->h_source, out->mac);
 	return pcn_forward(pkt, port);
@@ -283,7 +285,7 @@ HANDLER(ingress)
 		return pcn_drop(pkt, OTHER_MAC);
 	if (unlikely(has_tag(ctx)))
 		return pcn_drop(pkt, TAGGED);
-	switch (eth->h_proto) {
+	switch (*(__be16 *)((__u8 *)eth + 2 * ETH_ALEN)) { /* by its name it would be read byte by byte: the struct is packed */
 	case bpf_htons(ETH_P_IP):
 		return input4(ctx, pkt, in, eth, group);
 	case bpf_htons(ETH_P_IPV6):

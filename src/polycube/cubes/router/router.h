@@ -157,12 +157,18 @@ static __always_inline int same_address6(const void *a, const void *b)
 
 static __always_inline void copy_address6(void *to, const void *from)
 {
-	memcpy(to, from, 16);
+	__u32 *words = to;
+
+	/* memcpy would go byte by byte: it does not know of any alignment */
+	words[0] = word(from);
+	words[1] = word(from + 4);
+	words[2] = word(from + 8);
+	words[3] = word(from + 12);
 }
 
 static __always_inline int link_local6(const __u8 *address)
 {
-	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+	return (*(const __u16 *)address & bpf_htons(0xffc0)) == bpf_htons(0xfe80);
 }
 
 /* A clock that is one load: the kernel's tick counter, in units of 0.25 to 2.6 s. Only its changes are looked at. */

@@ -58,6 +58,8 @@ struct pcn_counter {
 enum pcn_meta_flag {
 	PCN_META_OUT = 1, /* send out of `port` instead of treating it as received there */
 	PCN_META_TRACE = 2,
+	PCN_META_HOP = 0x100,   /* a flooded copy came back in by a device: one more hop */
+	PCN_META_HOPS = 0x1f00, /* the hops so far; a copy that has them all is dropped, which ends loops */
 };
 
 /* What travels with a frame across a tail call: in skb->cb (TC), in a per-CPU slot (XDP). */
@@ -67,9 +69,12 @@ struct pcn_meta {
 	__u32 id;
 };
 
-/* skb->mark of a frame on the injection device (TC): slot in progs, whether to send it out of the port, port. */
-#define PCN_MARK(_slot, _port) ((_slot) << 16 | (_port))
+/* skb->mark of a frame on the injection device (TC): slot in progs, whether to send it out of the port, hops, port. */
+#define PCN_MARK(_slot, _flags, _port) ((_slot) << 16 | ((_flags) & PCN_META_HOPS) << 2 | (_port))
 #define PCN_MARK_OUT 0x8000
+#define PCN_MARK_PORT 0x3ff
+/* Metadata in front of a flooded copy (XDP): the hops of PCN_META_HOPS beside this. */
+#define PCN_COPY 0x9c0b0000
 #define PCN_MARK_DONE 0x9c0bed0e /* was put on the netdev's hook from elsewhere: its own chain has had it */
 
 /* In front of a frame that user space injects through BPF_PROG_TEST_RUN (XDP). */
@@ -119,7 +124,7 @@ enum pcn_drop_reason {
 	PCN_DROP_NO_PORT,       /* forwarded to a port that does not exist */
 	PCN_DROP_NO_PEER,       /* the port leads nowhere */
 	PCN_DROP_NO_ENTRY,      /* the netdev is not (or no longer) a port of this cube */
-	PCN_DROP_HOPS,          /* tail call limit of the kernel reached, or the next cube is gone */
+	PCN_DROP_HOPS,          /* too many cubes on the way: the kernel's limit of tail calls, or that of flooded copies; next cube gone */
 	PCN_DROP_NO_NETDEV,     /* the netdev is gone or can't transmit */
 	PCN_DROP_SLOWPATH_FULL, /* the queue to the control plane is full */
 	PCN_DROP_NO_MEMBERS,    /* flooded to an empty domain */

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No frame is lost, doubled or reordered on a path while everything around it, and the daemon itself, comes and goes.
+
+50,000 frames a second cross two bridges. Meanwhile other ports are connected and disconnected, cubes come and go, transparent cubes that
+pass everything are attached to other ports and to the path itself, the bridges' code is replaced by another build, and the daemon is killed.
+A short run is part of the normal tests; `make soak` (marker `soak`) does 200 kills and 500 changes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from scenes import chain, transparent
+
+import polycube
+from polycube.compiler import build
+from polycube.testing.daemon import Daemon
+from polycube.testing.hosts import Host, Lab, eventually
+from polycube.testing.traffic import Report, Traffic
+
+RATE = 50_000
+SHORT = (3, 20)
+LONG = (200, 500)
+Change = tuple[str, Callable[[Daemon], object]]
+
+
+@pytest.fixture
+def hosts(isolated: None) -> Iterator[list[Host]]:
+    with Lab() as lab:
+        yield lab.some(4)
+
+
+@pytest.fixture(scope="session")
+def other_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a copy of the package lies whose bridge is another program: one more drop reason. For PYTHONPATH."""
+    if not build.available():
+        pytest.skip("no clang: no other build of the bridge")
+    root = tmp_path_factory.mktemp("other")
+    package = Path(polycube.__file__).parent
+    shutil.copytree(package, root / "polycube", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = root / "polycube" / "cubes" / "simplebridge"
+    source = folder / "simplebridge.bpf.c"
+    text = source.read_text()
+    assert "DROPS(SAME_PORT, LINK_LOCAL);" in text
+    source.write_text(
+        text.replace("DROPS(SAME_PORT, LINK_LOCAL);", "DROPS(SAME_PORT, LINK_LOCAL, ODD);").replace(
+            "\tif (station->port == pkt->in_port)", "\tif (station->flags & 0x8000)\n\t\treturn pcn_drop(pkt, ODD);\n\tif (station->port == pkt->in_port)"
+        )
+    )
+    for target in build.targets(folder):
+        build.compile_target(build.Target(target.source, target.output, target.hook, target.defines))
+    return root
+
+
+def changes(type: str) -> Iterator[Change]:
+    """Changes for ever. Each is a name and what it does; one takes back what the one before it did."""
+
+    def post(path: str, **body: object) -> Callable[[Daemon], object]:
+        return lambda daemon: daemon.post(path, {key.replace("_", "-"): value for key, value in body.items()})
+
+    def delete(path: str) -> Callable[[Daemon], object]:
+        return lambda daemon: daemon.delete(path)
+
+    pairs: list[tuple[str, Callable[[Daemon], object], Callable[[Daemon], object]]] = [
+        ("port of another host", post("simplebridge/br1/ports/p3", peer="v3"), delete("simplebridge/br1/ports/p3")),
+        ("port that leads nowhere", post("simplebridge/br2/ports/idle"), delete("simplebridge/br2/ports/idle")),
+        ("another bridge", post("simplebridge/br3", type=type, ports=[{"name": "up"}]), delete("simplebridge/br3")),
+    ]
+    for cube, place in (("t1", "br1:p1"), ("t2", "br2:p1"), ("t1", "br1:link"), ("t2", "br2:link"), ("t1", "br2:p2"), ("t1", "v1"), ("t2", "v2"), ("t1", "v4")):
+        pairs.append((f"{cube} on {place}", post("attach", cube=cube, port=place), post("detach", cube=cube, port=place)))
+    pairs.append(("peer of another port", post("connect", peer1="br2:p2", peer2="v4"), post("disconnect", peer1="br2:p2", peer2="v4")))
+    for name, there, back in itertools.cycle(pairs):
+        yield f"+ {name}", there
+        yield f"- {name}", back
+
+
+class Soak:
+    """A path under traffic, and a protocol of what was done when."""
+
+    def __init__(self, daemon: Daemon, hosts: list[Host], type: str) -> None:
+        self.daemon, self.hosts, self.type = daemon, hosts, type
+        self.done: list[tuple[float, float, str]] = []
+
+    def __enter__(self) -> Soak:
+        one, two, *_ = self.hosts
+        chain(self.daemon, [one], [two], self.type)
+        self.daemon.post("simplebridge/br2/ports/p2", {})
+        for name in ("t1", "t2"):
+            transparent(self.daemon, name, self.type, ingress_action="PASS", egress_action="PASS")
+        eventually(lambda: one.reaches(two), "a path")
+        self.there, self.back = Traffic(one, two), Traffic(two, one)
+        self.there.start(RATE)
+        self.back.start(RATE // 50)  # so that both stations stay known
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.there.close()
+        self.back.close()
+
+    def do(self, name: str, act: Callable[[Daemon], object]) -> None:
+        begin = time.monotonic()
+        act(self.daemon)
+        self.done.append((begin, time.monotonic(), name))
+
+    def check(self) -> Report:
+        """What arrived; says what was being done when frames were lost."""
+        back, there = self.back.stop(), self.there.stop()
+        for name, report in (("there", there), ("back", back)):
+            during = [
+                f"{gap.count} at {gap.sent_at:.3f}: {what} ({end - begin:.3f} s)"
+                for gap in report.gaps[:20]
+                for begin, end, what in self.done
+                if begin - 0.05 <= gap.sent_at <= end + 0.05
+            ]
+            assert report.clean, f"{name}: {report}\n" + "\n".join(during)
+        return there
+
+
+@pytest.fixture(params=["TC", "XDP_DRV"])
+def type(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def reconfigure(daemon: Daemon, hosts: list[Host], type: str, count: int) -> None:
+    with Soak(daemon, hosts, type) as soak:
+        for name, act in itertools.islice(changes(type), count):
+            soak.do(name, act)
+        print(soak.check(), f"during {count} changes")
+
+
+def kill(daemon: Daemon, hosts: list[Host], type: str, count: int, other_build: Path) -> None:
+    """Every second life runs the other build, so that all of the bridges' programs are replaced under traffic."""
+    with Soak(daemon, hosts, type) as soak:
+        for number in range(count):
+            soak.do("kill", lambda daemon: daemon.kill())
+            before = os.listdir("/sys/fs/bpf/polycube/units")
+            daemon.environment = {"PYTHONPATH": str(other_build)} if number % 2 == 0 else {}
+            units = units_of(daemon)
+            soak.do("start", lambda daemon: daemon.start())
+            assert os.listdir("/sys/fs/bpf/polycube/units") == before
+            assert units != units_of(daemon), "the programs are the same"
+        print(soak.check(), f"during {count} kills")
+
+
+def units_of(daemon: Daemon) -> set[str]:
+    """Pinned units by cube and build."""
+    return {pin for pin in daemon.pins() if pin.startswith("units/") and pin.count("/") == 2}
+
+
+def test_changes_lose_nothing(daemons, hosts, type):
+    with daemons() as daemon:
+        reconfigure(daemon, hosts, type, SHORT[1] + 4)
+
+
+def test_kills_and_other_code_lose_nothing(daemons, hosts, type, other_build):
+    with daemons() as daemon:
+        kill(daemon, hosts, type, SHORT[0], other_build)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_500_changes_lose_nothing(daemons, hosts, type):
+    with daemons() as daemon:
+        reconfigure(daemon, hosts, type, LONG[1])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_200_kills_lose_nothing(daemons, hosts, type, other_build):
+    with daemons() as daemon:
+        kill(daemon, hosts, type, LONG[0], other_build)
