@@ -30,7 +30,7 @@ src/polycube/bpf/_libbpf.py: src/polycube/bpf/abi.h src/polycube/bpf/build.py | 
 bpf: .venv/installed src/polycube/bpf/_libbpf.py  ## compile data planes that changed (clang -Wall -Werror)
 	@$(BIN)/python -m polycube.compiler.build
 
-demo: setup  ## three hosts, a bridge, a router, a transparent cube; traffic while the daemon is killed (40 s)
+demo: setup  ## three hosts, a bridge, a router, a transparent cube; traffic while the daemon is killed (half a minute)
 	@tools/lab $(CURDIR)/$(BIN)/python tools/demo.py
 
 shell: setup  ## a shell in a private world with a running polycubed

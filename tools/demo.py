@@ -30,13 +30,13 @@ INTERVAL, COUNT = 0.002, 2500  # of the ping that counts losses
 def say(text: str) -> None:
     """A heading."""
     print(f"\n{BOLD}── {text}{PLAIN}", flush=True)
-    time.sleep(0.7 * PACE)
+    time.sleep(1.1 * PACE)
 
 
 def type_in(line: str, *, show: bool = True) -> None:
     """Runs a command, shown as one would type it, and its output."""
     print(f"{DIM}${PLAIN} {line}", flush=True)
-    time.sleep(0.15 * PACE)
+    time.sleep(0.3 * PACE)
     subprocess.run(shlex.split(line), check=True, stdout=None if show else subprocess.DEVNULL)
 
 
@@ -81,7 +81,7 @@ def make_chain() -> None:
     type_in("polycubectl transparenthelloworld add th1")
     type_in("polycubectl attach th1 br1:p1")
     type_in("polycubectl topology show")
-    time.sleep(1.5 * PACE)
+    time.sleep(2 * PACE)
 
 
 def ping(source: str, target: str) -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     print(f"""
 {BOLD}What to try next{PLAIN}
    make shell                    a shell in such a private world: polycubectl ? leads on
-   examples/03-router/run.sh     this chain in twenty lines of shell; three more beside it
+   examples/03-router/run.sh     this chain in twenty lines of shell; more beside it
    less docs/quickstart.md       the same step by step, then docs/writing-a-cube.md for a function of your own""")
 
 

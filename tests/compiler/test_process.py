@@ -73,7 +73,7 @@ def test_programs_of_a_unit(compiler):
         assert {spec.section for spec in opened.programs.values()} == {"tc"}
         assert opened.enum_values("pcn_drop_reason")["PCN_DROP_POLICY"] == 0
     with Object.open(compiler.emit_spec_sync(injector(Hook.XDP)), "test") as opened:
-        assert set(opened.programs) == {"pcn_inject", "pcn_lead", "pcn_sink"}
+        assert set(opened.programs) == {"pcn_inject", "pcn_lead"}
 
 
 def test_equal_inputs_give_equal_objects(compiler):
@@ -120,6 +120,14 @@ def test_damaged_bitcode_is_an_error(compiler, function):
     with pytest.raises(CompileError, match="cannot compile made for tc"):
         compiler.emit_sync(made, Hook.TC)
     assert compiler.emit_sync(HELLO, Hook.TC)
+
+
+def test_a_process_without_work_ends_and_the_next_request_gets_a_new_one(monkeypatch):
+    monkeypatch.setattr("polycube.compiler.process.IDLE", 0.0)  # of the owner: it takes no process for sure to be there
+    with Compiler() as compiler:
+        for started in (1, 2):
+            compiler.emit_sync(HELLO, Hook.TC)
+            assert compiler.started == started
 
 
 def test_killed_between_two_requests(compiler):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the commands of a page of documentation.
 
-Convention: in fenced blocks marked `console`, lines that begin with `$ ` are commands (`> ` continues one); what follows is their output. All
-commands of a page run in one shell in one private world (tools/lab), in an empty folder. A command must succeed, unless a
-comment `# refused` ends it. Output that is shown must come, line by line and in that order; `...` stands for anything, on a line of its own for any
-number of lines; white space does not count. Blocks marked with a language and a path (`python hits/model.py`) are written to that file first.
+Convention: in fenced blocks marked `console`, lines that begin with `$ ` are commands (`> ` continues one); what follows is their
+output. All commands of a page run in one shell in one private world (tools/lab), in an empty folder. A command must succeed, unless a
+comment `# refused` ends it. Output that is shown must come, line by line and in that order; `...` stands for anything, on a line of its
+own for any number of lines; white space does not count. Blocks marked with a language and a path (`python hits/model.py`) are written to
+that file first.
 """
 
 import re

@@ -42,7 +42,7 @@ def transparent(daemon: Daemon, name: str, type: str = "TC", **config: str) -> s
 
 
 def everything(daemon: Daemon) -> dict[str, object]:
-    """All that the daemon shows, but for what changes by itself."""
+    """All that the daemon shows, but for what changes by itself: stations that were learned, and ages."""
     found: dict[str, object] = {"topology": daemon.get("topology")}
     for service, cubes in daemon.get("cubes").items():
         for cube in cubes:
@@ -54,9 +54,9 @@ def everything(daemon: Daemon) -> dict[str, object]:
 
 def _ageless(data: object) -> object:
     if isinstance(data, dict):
-        return {key: _ageless(value) for key, value in data.items() if key != "age"}
+        return {key: _ageless(value) for key, value in data.items()}
     if isinstance(data, list):
-        return sorted((_ageless(value) for value in data), key=str)
+        return sorted((_ageless(value) for value in data if not isinstance(value, dict) or "age" not in value), key=str)
     return data
 
 

@@ -1,4 +1,5 @@
-/* What the project uses of libbpf, in the layout of libbpf 1.1 (later versions accept shorter option structs). Input of build.py. */
+/* SPDX-License-Identifier: Apache-2.0
+ * What the project uses of libbpf, in the layout of libbpf 1.1 (later versions accept shorter option structs). Input of build.py. */
 struct bpf_object; struct bpf_program; struct bpf_map; struct ring_buffer; struct btf;
 struct btf_type { uint32_t name_off; uint32_t info; uint32_t size; };
 

@@ -2,8 +2,9 @@
 """The compiler process.
 
 LLVM ends the process on some errors (a stack over 512 bytes for one), and takes 66 MB once imported. So it lives in a process of its
-own, started by the first request that the cache cannot answer and kept for the next. Its death is an ordinary CompileError, whose reason
-is the last thing it wrote to stderr; the next request gets a new process. It ends by itself when its owner is gone: the socket closes.
+own, started by the first request that the cache cannot answer and kept while more come soon. Its death is an ordinary CompileError, whose
+reason is the last thing it wrote to stderr; the next request gets a new process. It ends by itself after some time without work, and when
+its owner is gone: the socket closes.
 
 Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (bitcode), the process answers a status
 byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. Neither clang nor kernel headers are needed.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import struct
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from typing import IO
 
@@ -29,6 +32,7 @@ from polycube.compiler.errors import CompileError
 from polycube.compiler.function import PACKAGE, Function, Helper, Hook, UnitSpec
 
 TIMEOUT = 120.0
+IDLE = 30.0  # seconds without a request, after which the process ends: LLVM takes 100 MB
 OK, FAILED = b"\0", b"\1"
 LENGTH = struct.Struct("<I")
 
@@ -62,6 +66,8 @@ def serve(peer: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner; the closed socket ends this process
     while True:
         try:
+            if not select.select([peer], [], [], IDLE)[0]:
+                return
             (count,) = LENGTH.unpack(receive(peer, LENGTH.size))
             modules = [receive_blob(peer) for _ in range(count)]
         except (EOFError, ConnectionError):
@@ -84,6 +90,7 @@ class Compiler:
         self._process: subprocess.Popen[bytes] | None = None
         self._peer: socket.socket | None = None
         self._stderr: IO[bytes] | None = None
+        self._used = 0.0  # when it was asked last
 
     async def emit(self, function: Function, hook: Hook) -> bytes:
         """The object of a function's unit of one."""
@@ -126,11 +133,14 @@ class Compiler:
     def _request(self, modules: Sequence[bytes]) -> bytes:
         """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
         with self._lock:
+            if self._process and not self._answers():
+                self._stop()
             peer = self._start()
             try:
                 peer.sendall(LENGTH.pack(len(modules)) + b"".join(map(blob, modules)))
                 status = receive(peer, 1)
                 answer = receive_blob(peer)
+                self._used = time.monotonic()
             except TimeoutError:
                 self._stop()
                 raise RuntimeError(f"no result after {self.timeout:g} s") from None
@@ -142,6 +152,10 @@ class Compiler:
         if status != OK:
             raise RuntimeError(answer.decode(errors="replace").strip())
         return answer
+
+    def _answers(self) -> bool:
+        """Whether the process is sure to read: one that has been idle for long has ended, or is about to."""
+        return time.monotonic() - self._used < IDLE / 2
 
     def _start(self) -> socket.socket:
         if self._process and self._process.poll() is not None:
@@ -162,6 +176,7 @@ class Compiler:
             )
         ours.settimeout(self.timeout)
         self._peer = ours
+        self._used = time.monotonic()
         self.started += 1
         return ours
 

@@ -18,6 +18,7 @@ from polycube.core.kernel import _FLAGS, _NEXT, INTERNAL, PROGRAMS, Kernel
 from polycube.core.operation import Key, Kind
 from polycube.core.paths import Point
 from polycube.core.topology import HOST_BASE, VETH_BASE
+from polycube.net import readiness
 
 _POINTS = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
 Found = Iterator[tuple[Key, Any]]
@@ -36,7 +37,8 @@ class Reader:
         for part in (self._states, self._slots, self._entries, self._devices, self._veths, self._links, self._filters):
             found.update(part())
         for preparation in self.kernel.preparations.values():
-            found[Key(Kind.READY, (preparation.ifindex,))] = {"name": preparation.netdev}
+            stale = {} if readiness.is_ready(preparation) else {"stale": True}  # another netdev may have the index by now
+            found[Key(Kind.READY, (preparation.ifindex,))] = {"name": preparation.netdev} | stale
         return found
 
     def _states(self) -> Found:
@@ -56,6 +58,8 @@ class Reader:
                         self.programs[program.info.id] = {"uuid": uuid, "unit": unit, "program": name}
                 yield Key(Kind.UNIT, (uuid, unit)), {}
                 yield from self._unit(uuid, unit, folder)
+            if not pin.listing(self.paths.units / uuid):
+                pin.remove(self.paths.units / uuid)
 
     def _unit(self, uuid: str, unit: str, folder: Path) -> Found:
         load = self.kernel.loads.get((uuid, unit))

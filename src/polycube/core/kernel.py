@@ -272,6 +272,8 @@ class Kernel:
         netdev = await self.links.get(ifindex)
         known = self.preparations.get(ifindex)
         result = await netns.call_in(None, lambda: readiness.apply(known) if known else readiness.prepare(netdev))
+        if known and isinstance(result, readiness.NotReady):  # made for another netdev, which had this index before
+            known, result = None, await netns.call_in(None, lambda: readiness.prepare(netdev))
         if isinstance(result, readiness.NotReady):
             raise ValueError(result.reason)
         if not known:

@@ -8,13 +8,14 @@ operation has an inverse) and a restart (from what was found in bpffs to what th
 
 Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then
 their slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which
-must not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. Removals come last, in the opposite order, behind a grace period in which
-packets that still follow the old way finish it.
+must not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. The tables of
+programs that take over from others of the same cube come before all this: frames meet them complete or not at all. Removals come last,
+in the opposite order, behind a grace period in which packets that still follow the old way finish it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -106,7 +107,32 @@ def _following(key: Key, value: Any, resources: Resources) -> Key | None:
     return Key(Kind.PORT, (slot["uuid"], slot["unit"], value["peer_port"]))
 
 
-def _turn(operation: Operation, changes: Mapping[Key, Operation], resources: Resources) -> tuple[int, int, bool]:
+class _Replaced:
+    """Generations that take over from a living one of the same cube: their tables must be complete before a frame meets them.
+
+    Nobody reads them until the new programs get their slots and netdevs, so that they can be written first; but for what leads to netdevs
+    that have no program yet.
+    """
+
+    def __init__(self, old: Resources) -> None:
+        users = [value for key, value in old.items() if key.kind in (Kind.SLOT, Kind.ATTACH) and "uuid" in value]
+        self._live = {(value["uuid"], value["unit"]) for value in users}
+        self._cubes = {(uuid, unit.partition("-")[0]) for uuid, unit in self._live}
+        self._devices = {key.name[0] for key in old if key.kind in (Kind.ATTACH, Kind.VETH, Kind.HOST)}
+
+    def rank(self, operation: Operation) -> int:
+        """As `rank`, but early for these tables."""
+        kind, name, new = operation.key.kind, operation.key.name, operation.new
+        if kind not in (Kind.PORT, Kind.FLOOD, Kind.DOMAIN) or name[:2] in self._live:
+            return rank(operation)
+        devices = {new["target"]} if kind is Kind.PORT and new["next"] == "netdev" else set(new) if kind is Kind.FLOOD else set()
+        early = (name[0], name[1].partition("-")[0]) in self._cubes and devices <= self._devices
+        return Kind.CFG + 1 if early else rank(operation)
+
+
+def _turn(
+    operation: Operation, changes: Mapping[Key, Operation], resources: Resources, rank: Callable[[Operation], int]
+) -> tuple[int, int, bool]:
     """Sorts additions and changes: an entry comes after all that its frames meet behind it."""
     latest, depth = rank(operation), 0
     if operation.key.kind is Kind.PORT:
@@ -146,7 +172,8 @@ def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Pl
     closing = [operation for operation in changes if _closes(operation)]
     ahead = [operation for operation in changes if not _closes(operation)] + list(writes)
     changed = {operation.key: operation for operation in changes}
-    ahead.sort(key=lambda operation: _turn(operation, changed, new))
+    replaced = _Replaced(old)
+    ahead.sort(key=lambda operation: _turn(operation, changed, new, replaced.rank))
     gone = closing + [Operation(key, value, None) for key, value in old.items() if key not in new]
     gone.sort(key=lambda operation: -operation.key.kind)
     final = (Kind.UNIT, Kind.STATE)

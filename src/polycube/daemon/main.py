@@ -39,6 +39,7 @@ from polycube.daemon.store import Change, Store
 from polycube.daemon.workers import Workers
 from polycube.model import PolycubeError
 from polycube.net.errors import NetError
+from polycube.net.event import LinkRemoved
 from polycube.net.links import Links
 from polycube.net.watch import Watcher
 
@@ -161,20 +162,25 @@ def listeners(options: Options) -> list[socket.socket]:
 async def watch(watcher: Watcher, manager: Manager) -> None:
     """Tells the manager of every change of netdevs, taking together what comes at once."""
     changed = asyncio.Event()
+    removed: set[int] = set()
 
     async def tell() -> None:
         while True:
             await changed.wait()
             await asyncio.sleep(SETTLE)
             changed.clear()
+            gone = frozenset(removed)
+            removed.clear()
             try:
-                await manager.netdevs_changed({one.name: one for one in watcher.netdevs.values()})
+                await manager.netdevs_changed({one.name: one for one in watcher.netdevs.values()}, gone)
             except Exception:
                 log.exception("could not follow a change of netdevs")
 
     telling = asyncio.create_task(tell())
     try:
-        async for _ in watcher:
+        async for event in watcher:
+            if isinstance(event, LinkRemoved):
+                removed.add(event.netdev.ifindex)
             changed.set()
     finally:
         telling.cancel()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -43,6 +43,7 @@ from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
 
 log = structlog.get_logger("polycubed")
+CATCH_UP = 100  # hundredths of a second in which events of netdevs must have come
 PATIENCE = 3  # times that a change gives way to others
 
 
@@ -264,6 +265,21 @@ class Manager:
     # ---- the way of every change ----
 
     async def _change(self, act: Callable[[Draft], None], dry_run: bool = False) -> Result:
+        """A change that is refused gets a second chance if netdevs have changed a moment ago: their events come behind the kernel."""
+        seen = _standing(self.present)
+        try:
+            return await self._try(act, dry_run)
+        except Refused:
+            now = _standing({one.name: one for one in await self.kernel.links.list()})
+            if now == seen:
+                raise
+        for _ in range(CATCH_UP):
+            if _standing(self.present) == now:
+                break
+            await asyncio.sleep(0.01)
+        return await self._try(act, dry_run)
+
+    async def _try(self, act: Callable[[Draft], None], dry_run: bool) -> Result:
         """Workers are asked without the lock, since their answer may be long in coming; if something else was changed meanwhile, the
         change is begun again, and after a few times with the lock held."""
         for attempt in count():
@@ -476,18 +492,25 @@ class Manager:
                 answers.wishes[entry.uuid] = Wishes(standing[0] if standing else {})
         return answers
 
-    async def netdevs_changed(self, netdevs: Mapping[str, Netdev]) -> None:
-        """Netdevs came, went or changed: the kernel follows at once, then the cubes are told."""
+    async def netdevs_changed(self, netdevs: Mapping[str, Netdev], gone: Collection[int] = ()) -> None:
+        """Netdevs came, went or changed: the kernel follows at once, then the cubes are told. `gone`: ifindexes of those that went, even if
+        another netdev, or the same one again, has taken the index since: what hung on it went with it."""
         async with self._lock:
             before, self.present = self.present, dict(netdevs)
             used = {port.peer for _, port in Draft(self.entries, self.attached).ports()} | set(self.attached)
-            if {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
+            lost = {name for name in used if name in before and before[name].ifindex in gone}
+            if not lost and {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
                 return
             self._version += 1
             self.problems.clear()
             draft = Draft(self.entries, self.attached)
-            resources, self.states = build(await self._world(draft))
+            if lost & self.present.keys():
+                self.present = {name: one for name, one in netdevs.items() if name not in lost}
+                await self._mend(plan(self.executor.resources, build(await self._world(draft))[0]))
+                self.present = dict(netdevs)
+            resources, states = build(await self._world(draft))
             await self._mend(plan(self.executor.resources, resources))
+            self.states = states
             await self.kernel.renew_readiness()
             await self._save(draft)
         await _quietly(self._change(lambda draft: None), "tell cubes of their netdevs")
@@ -503,6 +526,11 @@ class Manager:
         """Ends the workers; the kernel keeps forwarding."""
         await self.workers.close()
         self.kernel.close()
+
+
+def _standing(netdevs: Mapping[str, Netdev]) -> dict[str, tuple[int, bool]]:
+    """What it takes to be a peer."""
+    return {name: (one.ifindex, one.up) for name, one in netdevs.items()}
 
 
 def _loading(steps: Plan) -> Plan:

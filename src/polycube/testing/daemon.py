@@ -240,7 +240,7 @@ class Daemon:
     # ---- its processes ----
 
     def processes(self) -> dict[str, int]:
-        """Its other processes by name: a worker by its service, and "compiler" and "fork server"."""
+        """Its other processes by name: a worker by its service (up to 11 letters of it), and "compiler" and "fork server"."""
         found = {}
         for pid in self._descendants():
             command = _read(pid, "cmdline").replace("\0", " ")

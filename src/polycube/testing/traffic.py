@@ -131,7 +131,8 @@ class Headers:
 class Traffic:
     """A flow of counted frames from one host to another; `with` takes everything away again.
 
-    A `Place` has no addresses: then the headers must have them. `ipv6` chooses which ones of hosts are used.
+    A `Place` has no addresses: then the headers must have them. `ipv6` chooses which ones of hosts are used. `sink_hook` is where the sink
+    stands, if not on `hook`; `count_only` makes the sink cheap, for measurements: it counts all frames and knows none.
     """
 
     def __init__(
@@ -143,13 +144,14 @@ class Traffic:
         ipv6: bool = False,
         flows: int = 1,
         hook: Hook = Hook.TC,
+        sink_hook: Hook | None = None,
         count_only: bool = False,
     ) -> None:
         self.source, self.sink = (Place(end.name) if isinstance(end, Host) else end for end in (source, sink))
         headers = headers or Headers()
         source_address, sink_address = ((end.ipv6 if ipv6 else end.ipv4) if isinstance(end, Host) else "" for end in (source, sink))
         self.headers = replace(headers, source=headers.source or source_address, destination=headers.destination or sink_address)
-        self.flows, self.hook = flows, hook
+        self.flows, self.hook, self._sink_hook = flows, hook, sink_hook or hook
         self._count_only = count_only
         self._run = next(_runs) & 0xFFFF
         self._objects: list[Object] = []
@@ -186,7 +188,8 @@ class Traffic:
         setup = SETUP.pack(template, len(template), udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0)
         self._maps["traffic_setups"].set(u32(0), setup)
         self._udp = udp
-        netns.run_in(self.sink.namespace, lambda: self._attach(maker, "traffic_count" if self._count_only else "traffic_sink", self.sink))
+        taker = maker if self._sink_hook is self.hook else self._load(self._sink_hook, capacity)
+        netns.run_in(self.sink.namespace, lambda: self._attach(taker, "traffic_count" if self._count_only else "traffic_sink"))
         if self.hook is Hook.XDP:
             self._generator = generator = maker.program("traffic_redirect")
             self._links.append(netns.run_in(self.source.namespace, lambda: Link.xdp(generator, LOOPBACK, XdpMode.SKB)).close)
@@ -238,11 +241,12 @@ class Traffic:
         """Different frames received so far."""
         return self._counts()[0]
 
-    def burst(self, frames: int) -> None:
-        """XDP: sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace."""
+    def burst(self, frames: int) -> int:
+        """XDP: sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace. Returns ns a frame."""
         assert self._generator
         context = xdp_md(len(self._frame), ingress_ifindex=self._ifindex)
-        self._generator.test_run(self._frame, context=context, live=True, repeat=frames, batch_size=min(frames, MAX_BATCH))
+        batch = min(frames, MAX_BATCH)
+        return self._generator.test_run(self._frame, context=context, live=True, repeat=frames, batch_size=batch).duration_ns
 
     def close(self) -> None:
         """Stops sending and detaches everything."""
@@ -333,19 +337,20 @@ class Traffic:
                 self._maps[spec.name] = opened.map(spec.name)
         return opened
 
-    def _attach(self, opened: Object, name: str, station: Place) -> None:
-        ifindex = socket.if_nametoindex(station.ifname)
+    def _attach(self, opened: Object, name: str) -> None:
+        """Puts the sink where it belongs."""
+        ifindex, hook = socket.if_nametoindex(self.sink.ifname), self._sink_hook
         with opened.program(name) as program:
-            if self.hook is Hook.TC and not features().tcx:
+            if hook is Hook.TC and not features().tcx:
                 tcfilter.attach(program, ifindex, AttachType.TCX_INGRESS)
-                self._links.append(lambda: self._detach_filter(station, ifindex))
+                self._links.append(lambda: self._detach_filter(ifindex))
                 return
-            link = Link.xdp(program, ifindex) if self.hook is Hook.XDP else Link.tcx(program, ifindex, AttachType.TCX_INGRESS)
+            link = Link.xdp(program, ifindex) if hook is Hook.XDP else Link.tcx(program, ifindex, AttachType.TCX_INGRESS)
             self._links.append(link.close)
 
-    def _detach_filter(self, station: Place, ifindex: int) -> None:
+    def _detach_filter(self, ifindex: int) -> None:
         with suppress(Exception):  # the namespace or the netdev may be gone
-            netns.run_in(station.namespace, lambda: tcfilter.detach(ifindex, AttachType.TCX_INGRESS))
+            netns.run_in(self.sink.namespace, lambda: tcfilter.detach(ifindex, AttachType.TCX_INGRESS))
 
 
 class Batch:

@@ -22,7 +22,8 @@ struct simplebridge_station {
 	__u16 flags; /* enum simplebridge_flag; a static entry neither ages nor moves */
 };
 
-MAP(fdb, HASH, struct simplebridge_mac, struct simplebridge_station, 65536);
+/* Memory for stations as they come: a table of the full size for each bridge would be 6 MB, most of it never used. */
+MAP_FLAGS(fdb, HASH, struct simplebridge_mac, struct simplebridge_station, 65536, BPF_F_NO_PREALLOC);
 MAP(learn_failures, PERCPU_ARRAY, __u32, __u64, 1); /* stations that found the table full */
 
 CFG(__u32, aging_time);

@@ -7,6 +7,6 @@ import sys
 import pages
 
 
-def test_tables_of_data_models_are_current() -> None:
-    done = subprocess.run([sys.executable, pages.ROOT / "tools" / "model_tables.py", "--check"], capture_output=True, text=True)
+def test_tables_of_models_and_options_are_current() -> None:
+    done = subprocess.run([sys.executable, pages.ROOT / "tools" / "generated.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of data models into docs/cubes/*.md, between the marks `<!-- model -->` and `<!-- /model -->`.
+"""Writes what is generated into the documentation: between `<!-- model -->` and `<!-- /model -->` the table of a data model, between
+`<!-- polycubed -h -->` and its end the options of the daemon.
 
-python tools/model_tables.py            write
-python tools/model_tables.py --check    exit with status 1 if a page is not current
+python tools/generated.py            write
+python tools/generated.py --check    exit with status 1 if a page is not current
 """
 
 import re
@@ -13,10 +14,11 @@ from typing import Any
 
 from polycube.core.config import StandardCube, TransparentCube
 from polycube.core.registry import installed
+from polycube.daemon.config import help_text
 from polycube.model import describe
 
-PAGES = Path(__file__).resolve().parents[1] / "docs" / "cubes"
-BLOCK = re.compile(r"<!-- model -->\n.*?<!-- /model -->", re.DOTALL)
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCK = re.compile(r"<!-- (model|polycubed -h) -->\n.*?<!-- /\1 -->", re.DOTALL)
 HEAD = "| Path | Type | Default | |\n|---|---|---|---|\n"
 
 
@@ -54,8 +56,8 @@ def table(node: dict[str, Any], without: dict[str, Any] | None = None) -> str:
     return HEAD + "".join(rows) if rows else "None but those that all cubes have.\n"
 
 
-def contents(page: Path) -> str:
-    """What belongs between the marks of a page."""
+def model(page: Path) -> str:
+    """The table of a service's page, or of the page on what all have."""
     if page.stem == "index":
         standard, transparent = describe(StandardCube), describe(TransparentCube)
         own = table(transparent, standard)
@@ -65,21 +67,27 @@ def contents(page: Path) -> str:
     return table(describe(service.config), describe(TransparentCube if service.transparent else StandardCube))
 
 
+def block(page: Path, kind: str) -> str:
+    """What stands between the marks."""
+    return model(page) if kind == "model" else f"```\n{help_text()}\n```\n"
+
+
+def current(page: Path, text: str) -> str:
+    """The page as it should be."""
+    return BLOCK.sub(lambda found: f"<!-- {found[1]} -->\n{block(page, found[1])}<!-- /{found[1]} -->", text)
+
+
 def main() -> int:
-    stale = []
-    for page in sorted(PAGES.glob("*.md")):
+    check, stale = "--check" in sys.argv, False
+    for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text()
-        if not BLOCK.search(text):
-            continue
-        body = f"<!-- model -->\n{contents(page)}<!-- /model -->"
-        current = BLOCK.sub(lambda _, body=body: body, text)
-        if current != text:
-            stale.append(page)
-            if "--check" not in sys.argv:
-                page.write_text(current)
-    for page in stale:
-        print(f"{page.name}: {'not current; run tools/model_tables.py' if '--check' in sys.argv else 'written'}")
-    return 1 if stale and "--check" in sys.argv else 0
+        wanted = current(page, text)
+        if wanted != text:
+            stale = True
+            print(f"{page.name}: {'not current; run tools/generated.py' if check else 'written'}")
+            if not check:
+                page.write_text(wanted)
+    return 1 if stale and check else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A router of a running daemon between two hosts with the kernel's own stack: offloads, fragments, traceroute, and a daemon that dies."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from polycube.testing.daemon import Daemon
+from polycube.testing.hosts import Host, Lab, eventually, sh
+
+pytestmark = pytest.mark.e2e
+FAR = "e0"
+
+
+@dataclass
+class Scene:
+    """Two hosts in different networks, and the router between them."""
+
+    daemon: Daemon
+    left: Host
+    right: Host
+
+
+@pytest.fixture(scope="module", params=["TC", "XDP_DRV"])
+def scene(request: pytest.FixtureRequest, isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with Lab() as lab, Daemon(tmp_path_factory.mktemp("router")) as daemon:
+        left, right = lab.some(2)
+        for number, host in enumerate((left, right)):
+            host.ipv4, host.ipv6 = f"10.7.{number}.2", f"fd07:{number}::2"
+            host.run(f"ip addr flush dev {FAR} scope global")
+            host.run(f"ip addr add {host.ipv4}/24 dev {FAR}")
+            host.run(f"ip addr add {host.ipv6}/64 dev {FAR} nodad")
+            host.run(f"ip route add default via 10.7.{number}.1")
+            host.run(f"ip -6 route add default via fd07:{number}::1")
+        ports = [
+            {"name": f"p{number}", "ip": f"10.7.{number}.1/24", "secondaryip": [{"ip": f"fd07:{number}::1/64"}], "peer": host.netdev}
+            for number, host in enumerate((left, right))
+        ]
+        daemon.post("router/r1", {"type": request.param, "ports": ports})
+        yield Scene(daemon, left, right)
+
+
+def test_hosts_in_two_networks_reach_each_other_without_losing_a_packet(scene: Scene) -> None:
+    for host in (scene.left, scene.right):
+        host.forget_neighbours()
+    assert scene.left.ping(scene.right, count=20).received == 20
+    assert scene.right.ping(scene.left.ipv6, count=20).received == 20
+    assert scene.left.ping("10.7.1.1").received == 2 and scene.left.ping("fd07:1::1").received == 2
+    shown = {one["address"]: one["state"] for one in scene.daemon.get("router/r1/arp-table")}
+    assert scene.right.ipv4 in shown and scene.left.ipv4 in shown
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_tcp_passes_with_all_offloads_on(scene: Scene, version: int) -> None:
+    assert tcp(scene.left, scene.right, 3_000_000, version) == 3_000_000
+    assert tcp(scene.right, scene.left, 3_000_000, version) == 3_000_000
+
+
+def tcp(client: Host, server: Host, size: int, version: int) -> int:
+    """Bytes that arrive."""
+    family, address = (socket.AF_INET, server.ipv4) if version == 4 else (socket.AF_INET6, server.ipv6)
+    got = 0
+    with server.call(lambda: socket.socket(family)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, 5001))
+        listening.listen()
+        listening.settimeout(20)
+
+        def receive() -> None:
+            nonlocal got
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(20)
+                while data := connection.recv(1 << 16):
+                    got += len(data)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        with client.call(lambda: socket.socket(family)) as sock:
+            sock.settimeout(20)
+            sock.connect((address, 5001))
+            sock.sendall(bytes(size))
+        thread.join(30)
+    return got
+
+
+def test_unreachable_and_expired_packets_are_reported(scene: Scene) -> None:
+    assert "Time to live exceeded" in scene.left.run(f"ping -n -c 1 -W 2 -t 1 {scene.right.ipv4}", check=False)
+    assert "Hop limit" in scene.left.run(f"ping -n -c 1 -W 2 -t 1 {scene.right.ipv6}", check=False)
+    assert "Net Unreachable" in scene.left.run("ping -n -c 1 -W 2 198.51.100.1", check=False)
+    assert "Host Unreachable" in scene.left.run("ping -n -c 1 -W 6 10.7.1.99", check=False)
+
+
+def test_path_mtu_is_reported(scene: Scene) -> None:
+    sh(f"ip link set {scene.right.netdev} mtu 1400")
+    try:
+        eventually(lambda: "mtu = 1400" in scene.left.run(f"ping -M do -n -c 1 -W 1 -s 1450 {scene.right.ipv4}", check=False), "frag needed")
+        assert "mtu=1400" in scene.left.run(f"ping -M do -n -c 1 -W 1 -s 1440 {scene.right.ipv6}", check=False)
+    finally:
+        sh(f"ip link set {scene.right.netdev} mtu 1500")
+
+
+def test_traffic_flows_on_while_the_daemon_is_dead_even_to_hosts_that_ask_anew(scene: Scene) -> None:
+    assert scene.left.reaches(scene.right) and scene.left.reaches(scene.right.ipv6)
+    scene.daemon.kill()
+    try:
+        for host in (scene.left, scene.right):
+            host.forget_neighbours()
+        assert scene.left.ping(scene.right, count=5).received == 5
+        assert scene.left.ping(scene.right.ipv6, count=5).received == 5
+    finally:
+        scene.daemon.start()
+    assert scene.left.ping(scene.right, count=5).received == 5
