@@ -115,6 +115,20 @@ def test_every_service_has_page_example_and_packet_test(service: str) -> None:
     assert tests or packets, "no packet test"
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_drop_reason_is_explained(service: str) -> None:
+    sources = [path.read_text() for path in (SOURCE / "cubes" / service).iterdir() if path.suffix in (".c", ".h")]
+    own = re.sub(r"/\*.*?\*/", "", " ".join(re.findall(r"^DROPS\((.*?)\);", "\n".join(sources), re.MULTILINE | re.DOTALL)), flags=re.DOTALL)
+    page = (ROOT / "docs" / "cubes" / f"{service}.md").read_text()
+    assert [name for name in re.findall(r"\w+", own) if f"`{name.lower().replace('_', '-')}`" not in page] == []
+
+
+def test_every_common_drop_reason_is_explained() -> None:
+    found = re.findall(r"^\tPCN_DROP_(\w+),", (SOURCE / "include" / "polycube" / "abi.h").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "cubes" / "index.md").read_text()
+    assert [name for name in found if f"`{name.lower().replace('_', '-')}`" not in page] == []
+
+
 def test_the_smallest_service_is_small() -> None:
     folder = SOURCE / "cubes" / "helloworld"
     assert sum(lines(path) for path in folder.iterdir() if path.suffix in (".py", ".c")) < 80

@@ -99,7 +99,8 @@ def test_unreachable_and_expired_packets_are_reported(scene: Scene) -> None:
 def test_path_mtu_is_reported(scene: Scene) -> None:
     sh(f"ip link set {scene.right.netdev} mtu 1400")
     try:
-        eventually(lambda: "mtu = 1400" in scene.left.run(f"ping -M do -n -c 1 -W 1 -s 1450 {scene.right.ipv4}", check=False), "frag needed")
+        ping = f"ping -M do -n -c 1 -W 1 -s 1450 {scene.right.ipv4}"
+        eventually(lambda: "mtu = 1400" in scene.left.run(ping, check=False), "fragmentation needed")
         assert "mtu=1400" in scene.left.run(f"ping -M do -n -c 1 -W 1 -s 1440 {scene.right.ipv6}", check=False)
     finally:
         sh(f"ip link set {scene.right.netdev} mtu 1500")

@@ -9,7 +9,7 @@ import pytest
 from scenes import BROADCAST, bridge, clear, frame, transparent
 
 from polycube.testing.daemon import Daemon
-from polycube.testing.hosts import Host, Lab, eventually
+from polycube.testing.hosts import Host, Lab, eventually, sh
 
 TYPES = ["TC", "XDP_SKB", "XDP_DRV"]
 
@@ -123,8 +123,6 @@ def meets(daemon: Daemon, hosts: list[Host], inward: list[str]) -> None:
 
 
 def test_a_netdev_without_a_cube_behind_it_passes_to_the_stack(daemon: Daemon, hosts: list[Host], type: str) -> None:
-    from polycube.testing.hosts import sh
-
     host = hosts[0]
     sh(f"ip addr add 10.0.0.100/24 dev {host.netdev}")
     try:

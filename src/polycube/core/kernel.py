@@ -276,10 +276,9 @@ class Kernel:
             known, result = None, await netns.call_in(None, lambda: readiness.prepare(netdev))
         if isinstance(result, readiness.NotReady):
             raise ValueError(result.reason)
-        if not known:
-            self.preparations[ifindex] = result
-            for line in _said(result):
-                log.info("made ready for XDP", netdev=result.netdev, setting=line)
+        self.preparations.setdefault(ifindex, result)
+        for line in _said(result):
+            log.info("made ready for XDP", netdev=result.netdev, setting=line)
 
     async def _unset_ready(self, ifindex: int, old: Any) -> None:
         preparation = self.preparations.pop(ifindex, None)

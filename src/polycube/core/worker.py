@@ -160,14 +160,14 @@ class Worker:
         try:
             # What goes up the stack must show its netdev, which live frames do; what is redirected must stay in generic mode
             upwards = resident.transparent and port == 0 and not cube.ports["ingress"].peer_facts
+            id = next((one.id for one in cube.ports.values() if one.number == port), 0)
             if xdp and cube.current and str(cube.current.type) == "XDP_SKB" and not upwards:
-                if not self._injector.generic(slot, port, 0, frame, out=out):
+                if not self._injector.generic(slot, port, id, frame, out=out):
                     resident.counts.unsent += 1
                     return
             elif xdp:
                 if len(frame) > MAX_XDP:
                     raise NotSent(cube.name, name, len(frame), f"XDP takes up to {MAX_XDP} bytes from user space")
-                id = next((one.id for one in cube.ports.values() if one.number == port), 0)
                 self._injector.xdp(slot, port, id, frame, out=out, ifindex=ifindex)
             elif not self._injector.tc(slot, port, frame, out=out):
                 resident.counts.unsent += 1

@@ -35,6 +35,7 @@ from polycube.daemon.metrics import render
 from polycube.daemon.objects import Objects
 from polycube.daemon.records import Kept, restored
 from polycube.daemon.records import changes as store_change
+from polycube.daemon.store import Change as StoreChange
 from polycube.daemon.store import Store
 from polycube.daemon.workers import Workers
 from polycube.model import Edit, ModelError, Node, Op, Path, PolycubeError, Tag, dump, key_segments, resolve
@@ -318,6 +319,7 @@ class Manager:
                 await self._rollback(answers)
                 return Result([operation.as_data() for operation in steps])
             self._reset_counters(draft)
+            await self._note_readiness(steps)
             done = await self._execute(steps)
         except BaseException:
             if not dry_run:
@@ -451,6 +453,21 @@ class Manager:
 
     # ---- store ----
 
+    async def _note_readiness(self, steps: Plan) -> None:
+        """Stores what netdevs have set before it is changed, so that it can be put back whatever happens to this process."""
+        by_index = {one.ifindex: one for one in self.present.values()}
+        noted: dict[str, Any] = {}
+        for operation in steps.ahead:
+            netdev = by_index.get(operation.key.name[0]) if operation.key.kind is Kind.READY else None
+            if netdev and netdev.ifindex not in self.kernel.preparations:
+                found = await netns.call_in(None, lambda one=netdev: readiness.plan(one))  # type: ignore[misc]
+                if isinstance(found, readiness.Preparation):
+                    self.kernel.preparations[netdev.ifindex] = found
+                    noted[str(netdev.ifindex)] = found.to_json()
+        if noted:
+            await self.store.save(StoreChange(ready=noted))
+            self._kept = replace(self._kept, preparations=dict(self.kernel.preparations))
+
     async def _save(self, draft: Draft) -> None:
         change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
         if change:
@@ -509,7 +526,9 @@ class Manager:
                 await self._mend(plan(self.executor.resources, build(await self._world(draft))[0]))
                 self.present = dict(netdevs)
             resources, states = build(await self._world(draft))
-            await self._mend(plan(self.executor.resources, resources))
+            steps = plan(self.executor.resources, resources)
+            await self._note_readiness(steps)
+            await self._mend(steps)
             self.states = states
             await self.kernel.renew_readiness()
             await self._save(draft)

@@ -187,6 +187,7 @@ class Router(Cube[RouterConfig]):
 
     def _neighbour_state(self, current: RouterConfig, by_number: Mapping[int, Interface]) -> list[dict[str, Any]]:
         now = self.traffic.now()
+        self.traffic.adopt()
         numbers = {one.name: number for number, one in by_number.items()}
         configured = _permanent(current.arp_table.values(), numbers)
         shown: list[dict[str, Any]] = [

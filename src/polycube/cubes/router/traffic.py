@@ -88,14 +88,20 @@ class Traffic:
         """Once a second."""
         now = self._clock()
         self._ticks += 1
-        for version, table in self.neighbours.items():
-            if self._ticks % ADOPT == 1:
-                for key, seen in list(tables.learnt(self._outside.maps, version)):
-                    entry = table.get(key)
-                    if entry is None or entry.mac != seen.mac:
-                        self._do(table.adopt(key, seen, now))
+        if self._ticks % ADOPT == 1:
+            self.adopt()
+        for table in self.neighbours.values():
             self._do(table.tick(now, self._look))
         self._announce()
+
+    def adopt(self) -> None:
+        """Takes note of what the data plane has learnt, or kept from a control plane before this one."""
+        now = self._clock()
+        for version, table in self.neighbours.items():
+            for key, seen in list(tables.learnt(self._outside.maps, version)):
+                entry = table.get(key)
+                if entry is None or entry.mac != seen.mac:
+                    self._do(table.adopt(key, seen, now))
 
     def forget(self, wanted: Callable[[Key], bool]) -> bool:
         """Removes learnt neighbours; False if there was none."""
