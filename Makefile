@@ -47,8 +47,8 @@ test: lint bpf  ## everything but soak tests and benchmarks
 soak: setup  ## the long runs
 	$(SUDO) $(BIN)/python -m pytest -m soak --timeout 3600
 
-bench: setup  ## measurements against hand-written programs
-	@for one in bench/*.py; do echo "== $$one"; $(SUDO) $(BIN)/python $$one || exit 1; done
+bench: setup  ## measurements against hand-written programs and what the kernel has
+	$(SUDO) $(BIN)/python bench/run.py
 
 clean:  ## remove what was built; .venv goes, too
 	$(SUDO) rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -89,6 +89,7 @@ if __name__ == "__main__":
         for name, value in vars(found).items():
             if isinstance(value, list):
                 ordered = sorted(value)
-                print(f"{name}: median {ordered[len(ordered) // 2]:.1f} ms, p99 {ordered[len(ordered) * 99 // 100]:.1f} ms, last {value[-1]:.1f} ms")
+                middle, last = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+                print(f"{name}: median {middle:.1f} ms, p99 {last:.1f} ms, the last one {value[-1]:.1f} ms")
             else:
                 print(f"{name}: {value:.1f}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between namespaces: packets a second, TCP throughput and round trips, of cubes, of the kernel's own functions and of hand-written programs.
+"""Between namespaces: packets a second, TCP throughput and round trips of cubes, the kernel's own functions and hand-written programs.
 
 Each subject has two hosts of its own, joined by it; all stand at the same time and take turns, so that what disturbs the machine disturbs
 all alike. Packets: 64 bytes, made by one CPU as fast as it can (traffic.bpf.c), and carried by the same CPU; the sink stands where it costs
@@ -69,7 +69,12 @@ class Subject:
             for knob in ("/proc/sys/net/ipv6/conf/e0/disable_ipv6",):
                 netns.run_in(host, lambda knob=knob: _write(knob, "1"))
             _write(f"/proc/sys/net/ipv6/conf/{near}/disable_ipv6", "1")
-            sh(f"ip -n {host} link set lo up", f"ip -n {host} addr add {address}/24 dev e0", f"ip -n {host} link set e0 up", f"ip link set {near} up")
+            sh(
+                f"ip -n {host} link set lo up",
+                f"ip -n {host} addr add {address}/24 dev e0",
+                f"ip -n {host} link set e0 up",
+                f"ip link set {near} up",
+            )
             if self.routed:
                 sh(f"ip -n {host} route add default via {address.rpartition('.')[0]}.1")
 
@@ -133,7 +138,9 @@ def by_hand(subject: Subject) -> list[Link]:
         if not subject.routed:
             opened.map("broadcast").set(u32(ifindex), u32(ifindex))
     if subject.routed:
-        yardstick.fill_router(opened, [_mac(mac_of(f"{subject.tag}{end}")) for end in "ab"], [_mac(ROUTER_MAC[number]) for number in (0, 1)])
+        yardstick.fill_router(
+            opened, [_mac(mac_of(f"{subject.tag}{end}")) for end in "ab"], [_mac(ROUTER_MAC[number]) for number in (0, 1)]
+        )
         for number, end in enumerate("ab"):
             sh(f"ip -n {subject.tag}{end} neigh replace 10.{number + 1}.0.1 lladdr {ROUTER_MAC[number]} dev e0 nud permanent")
     with opened.program("router" if subject.routed else "bridge") as program:
@@ -230,7 +237,9 @@ def tcp_rates(made: list[Subject], rounds: int) -> None:
     chosen = [subject for subject in made if "by hand" not in subject.name]
     servers = []
     for subject in chosen:
-        servers.append(subprocess.Popen(_in(f"{subject.tag}b", ["iperf3", "-s", "-p", "5201"]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        servers.append(
+            subprocess.Popen(_in(f"{subject.tag}b", ["iperf3", "-s", "-p", "5201"]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
     try:
         time.sleep(0.5)
         for _ in range(rounds):

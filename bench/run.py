@@ -10,10 +10,12 @@ ratios within a run mean something: the machine's speed changes from minute to m
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ import chart
 from polycube.testing.isolation import isolate
 
 OUT = Path(__file__).parent / "out"
+NEWPID, PR_SET_PDEATHSIG = 0x20000000, 1
 PARTS = ("packets", "tcp", "latency", "paired", "control")
 
 
@@ -58,7 +61,10 @@ def compared(what: str, ours: Sequence[float], theirs: Sequence[float], aim: flo
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), platform.machine())
+    cpu = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
     clang = subprocess.run([os.environ.get("CLANG", "clang"), "--version"], capture_output=True, text=True).stdout.splitlines()
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -103,7 +109,9 @@ def traffic(parts: Iterable[str], folder: Path, quick: bool) -> tuple[list[Row],
                     row = compared(f"{kind}, {hook}, UDP round trip: cube to Linux (less is better)", middle, linux)
                     last = statistics.median(sorted(one)[len(one) * 99 // 100] for one in trips) / 1000
                     rows.append(Row(row.what, row.figure, f"{row.spread}; {statistics.median(middle) / 1000:.1f} µs, p99 {last:.1f} µs"))
-    return rows, {"subjects": [asdict(subject) | {"round_trips": [statistics.median(one) for one in subject.round_trips]} for subject in made]}
+    return rows, {
+        "subjects": [asdict(subject) | {"round_trips": [statistics.median(one) for one in subject.round_trips]} for subject in made]
+    }
 
 
 def paired(quick: bool) -> tuple[list[Row], dict[str, Any]]:
@@ -142,7 +150,9 @@ def control(folder: Path, quick: bool) -> tuple[list[Row], dict[str, Any]]:
         (f"connect two ports among {requests.MANY} cubes", found.connect_many, None),
     ):
         middle, last = statistics.median(times), sorted(times)[len(times) * 99 // 100]
-        rows.append(Row(f"{what}, by REST", middle, f"p99 {last:.1f} ms", "ms", f"≤ {aim} ms" if aim else "", middle <= aim if aim else None))
+        rows.append(
+            Row(f"{what}, by REST", middle, f"p99 {last:.1f} ms", "ms", f"≤ {aim} ms" if aim else "", middle <= aim if aim else None)
+        )
     rows.append(Row(f"{requests.MANY} cubes: time to create", found.many_seconds, "", "s"))
     rows.append(Row(f"{requests.MANY} cubes: time to restart after SIGKILL", found.restart_seconds, "", "s"))
     sizes = f"RSS {found.rss:.0f} MB in {found.processes} processes"
@@ -169,6 +179,26 @@ def measured(part: str, folder: Path, quick: bool, parts: Sequence[str]) -> tupl
     return traffic(parts, folder, quick)
 
 
+def contained() -> None:
+    """Goes on in a child with process ids and a file system of its own for what is written: however this ends, all of it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEWPID):
+        raise OSError(ctypes.get_errno(), "unshare: benchmarks need root")
+    child = os.fork()
+    if child:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _: os.kill(child, number))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(status if status >= 0 else 128 - status)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    isolate()
+    for kind, place in ((b"proc", b"/proc"), (b"tmpfs", b"/mnt")):
+        if libc.mount(kind, place, kind, 0, None):
+            raise OSError(ctypes.get_errno(), f"mount {place.decode()}")
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measures cubes beside Linux and beside hand-written programs.")
@@ -179,12 +209,12 @@ def main() -> int:
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     parts = arguments.parts or PARTS
-    isolate()
+    contained()
     about = machine()
     rows: list[Row] = []
     data: dict[str, Any] = {"machine": about}
     groups = [["packets", "tcp", "latency"], ["paired"], ["control"]]
-    with tempfile.TemporaryDirectory(prefix="polycube-bench-") as folder:
+    with tempfile.TemporaryDirectory(dir="/mnt") as folder:
         for group in groups:
             wanted = [part for part in group if part in parts]
             if wanted:

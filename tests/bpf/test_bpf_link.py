@@ -80,7 +80,7 @@ def test_a_program_put_there_by_iproute2_is_named_too(load: Load, veth: MakeVeth
 
 
 def test_a_mode_the_driver_lacks_is_not_supported(load: Load) -> None:
-    with load(SOURCE).program("old") as program, pytest.raises(NotSupported, match=r"attach XDP program to netdev 1.*no mode DRV"):
+    with load(SOURCE).program("old") as program, pytest.raises(NotSupported, match=r"attach XDP program to netdev lo.*no mode DRV"):
         Link.xdp(program, 1, XdpMode.DRV)
 
 
@@ -204,4 +204,4 @@ def test_tcx_that_is_switched_off_is_not_supported(tmp_path: Path) -> None:
     """
     environment = os.environ | {"POLYCUBE_DISABLE_FEATURES": "tcx", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, check=True)
-    assert "attach to TCX_INGRESS of netdev 1" in run.stdout and "no TCX in this kernel" in run.stdout
+    assert "attach to TCX_INGRESS of netdev lo" in run.stdout and "no TCX in this kernel" in run.stdout

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -213,11 +214,22 @@ def test_packet_goes_to_the_control_plane(lab: Lab, name: str) -> None:
     lab.cube.send(packet).slowpath(reason, 0, packet, metadata)  # type: ignore[union-attr]
 
 
-def test_errors_for_the_control_plane_are_limited_and_then_counted(lab: Lab) -> None:
-    results = [lab.cube.send(eth() / v4(ttl=1) / UDP()) for _ in range(160)]  # type: ignore[union-attr]
-    assert results[0].verdict == "slowpath"
-    dropped = [result for result in results if result.verdict == "dropped"]
-    assert dropped and all(result.reason == "ttl_exceeded" for result in dropped)
+LIMITED = {
+    "errors": (0, eth() / v4(ttl=1) / UDP(), "ttl_exceeded"),
+    "resolution": (1, eth() / v4("10.0.1.77") / UDP(), "unresolved"),
+    "control": (2, eth() / ARP(op=2, psrc="10.0.0.2", hwsrc=HOST[0], pdst="10.0.0.1"), "control_limit"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_frames_for_the_control_plane_are_limited_and_then_counted(lab: Lab, name: str) -> None:
+    number, packet, reason = LIMITED[name]
+    assert lab.cube
+    assert lab.cube.send(packet).verdict == "slowpath"
+    used_up = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 60 * 10**9
+    lab.cube.map("buckets")[number] = {"next": used_up}
+    lab.cube.send(packet).dropped(reason)
+    assert lab.cube.map("buckets")[number]["next"] == used_up
 
 
 @pytest.mark.parametrize("target", ["10.0.0.1", "192.168.0.1", "10.0.2.1"])

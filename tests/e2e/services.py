@@ -45,7 +45,7 @@ def act(mood):
     if mood == "hang":
         time.sleep(1000)
     if mood == "leak":
-        hoard.append(bytearray(os.urandom(1) * (64 << 20)))
+        hoard.append(bytearray(os.urandom(1) * (128 << 20)))
 
 
 hoard = []

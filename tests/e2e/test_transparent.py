@@ -134,10 +134,22 @@ def test_a_netdev_without_a_cube_behind_it_passes_to_the_stack(daemon: Daemon, h
             daemon.patch(f"th/{direction}-action", "DROP")
             assert host.ping("10.0.0.100", count=1, wait=0.1).received == 0
             daemon.patch(f"th/{direction}-action", "SLOWPATH")
-            eventually(lambda: host.ping("10.0.0.100", count=3).received == 3, f"{direction} by the slow path")
+            if (type, direction) != ("XDP_SKB", "ingress"):
+                eventually(lambda: host.ping("10.0.0.100", count=3).received == 3, f"{direction} by the slow path")
             daemon.patch(f"th/{direction}-action", "PASS")
     finally:
         sh(f"ip addr del 10.0.0.100/24 dev {host.netdev}")
+
+
+def test_generic_xdp_says_that_it_cannot_hand_frames_to_the_stack(daemon: Daemon, quiet: list[Host]) -> None:
+    """They would meet the program again and go round for ever."""
+    transparent(daemon, "th", "XDP_SKB", ingress_action="SLOWPATH")
+    attach(daemon, "th", quiet[0].netdev)
+    since = len(daemon.log())
+    daemon.tracebacks_allowed = True  # of packet(), which is told
+    quiet[0].send(frame(quiet[0], BROADCAST, b"up"))
+    daemon.logged("generic XDP has no way from user space to the host's stack", since)
+    assert daemon.counter("th", "ingress", "rx_packets") == 1
 
 
 def test_deleting_a_port_or_a_cube_frees_what_was_attached(daemon: Daemon, hosts: list[Host]) -> None:

@@ -28,7 +28,7 @@ def pair(isolated: None) -> Iterator[tuple[Host, Host]]:
         yield one, two
 
 
-class Path_:
+class Road:
     """Leads from one host to the other."""
 
     def __init__(self, source: Host, sink: Host, *, drop: int = 0, twice: int = 0, swap: int = 0) -> None:
@@ -62,14 +62,14 @@ def run(one: Host, two: Host, count: int = 5000, *, headers: Headers | None = No
 
 @pytest.mark.parametrize("flows", [1, 100])
 def test_a_sound_path_loses_nothing(pair, flows):
-    with Path_(*pair):
+    with Road(*pair):
         report = run(*pair, flows=flows)
     assert report == Report(sent=5000, received=5000, duplicated=0, reordered=0)
     assert report.clean
 
 
 def test_loss_is_counted_and_located(pair):
-    with Path_(*pair, drop=100):
+    with Road(*pair, drop=100):
         report = run(*pair)
     assert (report.lost, report.duplicated, report.reordered) == (50, 0, 0)
     assert [(gap.first, gap.count) for gap in report.gaps[:3]] == [(0, 1), (100, 1), (200, 1)]
@@ -77,19 +77,19 @@ def test_loss_is_counted_and_located(pair):
 
 
 def test_duplication_is_counted(pair):
-    with Path_(*pair, twice=100):
+    with Road(*pair, twice=100):
         report = run(*pair)
     assert (report.lost, report.duplicated, report.reordered) == (0, 50, 0)
 
 
 def test_reordering_is_counted(pair):
-    with Path_(*pair, swap=100):
+    with Road(*pair, swap=100):
         report = run(*pair)
     assert (report.lost, report.duplicated, report.reordered) == (0, 0, 50)
 
 
 def test_all_of_it_at_once(pair):
-    with Path_(*pair, drop=50, twice=10, swap=7):
+    with Road(*pair, drop=50, twice=10, swap=7):
         report = run(*pair)
     assert report.lost and report.duplicated and report.reordered
 
@@ -100,7 +100,7 @@ def test_nothing_arrives_without_a_path(pair):
 
 
 def test_stopping_early(pair):
-    with Path_(*pair), Traffic(*pair) as traffic:
+    with Road(*pair), Traffic(*pair) as traffic:
         traffic.start(10_000)
         eventually(lambda: traffic.received() > 500, "500 frames")
         report = traffic.stop()
@@ -108,7 +108,7 @@ def test_stopping_early(pair):
 
 
 def test_a_second_run_begins_anew(pair):
-    with Path_(*pair), Traffic(*pair) as traffic:
+    with Road(*pair), Traffic(*pair) as traffic:
         for count in (1000, 2000):
             traffic.start(count=count)
             assert traffic.wait() == Report(count, count, 0, 0)
@@ -162,7 +162,7 @@ def test_frames_redirected_by_xdp(pair):
 
 
 def test_counting_only(pair):
-    with Path_(*pair):
+    with Road(*pair):
         report = run(*pair, count_only=True)
     assert (report.sent, report.received) == (5000, 5000)
 

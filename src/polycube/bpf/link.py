@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -57,15 +58,15 @@ class Link(Handle):
         """Attaches to a netdev's XDP hook, which takes one program. HookBusy says who has it."""
         fd = lib.bpf_link_create(program.fd, ifindex, AttachType.XDP, _flags(mode))
         if fd in (-errno.EBUSY, -errno.EEXIST):
-            raise HookBusy(errno.EBUSY, f"XDP hook of netdev {ifindex}", _xdp_holder(ifindex))
+            raise HookBusy(errno.EBUSY, f"XDP hook of {_name(ifindex)}", _xdp_holder(ifindex))
         if fd == -errno.EOPNOTSUPP:
-            raise NotSupported(errno.EOPNOTSUPP, f"attach XDP program to netdev {ifindex}", f"its driver has no mode {mode.name}")
-        return cls(check(fd, f"attach XDP program to netdev {ifindex}"))
+            raise NotSupported(errno.EOPNOTSUPP, f"attach XDP program to {_name(ifindex)}", f"its driver has no mode {mode.name}")
+        return cls(check(fd, f"attach XDP program to {_name(ifindex)}"))
 
     @classmethod
     def tcx(cls, program: Program, ifindex: int, point: AttachType) -> Link:
         """Attaches behind whatever stands on a netdev's TCX ingress or egress. NotSupported before kernel 6.6."""
-        what = f"attach to {point.name} of netdev {ifindex}"
+        what = f"attach to {point.name} of {_name(ifindex)}"
         fd = -errno.EINVAL if "tcx" in disabled() else lib.bpf_link_create(program.fd, ifindex, point, _flags(0))
         if fd == -errno.EINVAL and ("tcx" in disabled() or not has_tcx()):
             raise NotSupported(errno.EOPNOTSUPP, what, "no TCX in this kernel")
@@ -93,6 +94,14 @@ class Link(Handle):
         result = lib.bpf_link_detach(self.fd)
         if result not in (0, -errno.ENOLINK, -errno.ENODEV):
             check(result, "detach link")
+
+
+def _name(ifindex: int) -> str:
+    """A netdev, for people."""
+    try:
+        return f"netdev {socket.if_indextoname(ifindex)}"
+    except OSError:
+        return f"netdev {ifindex}"
 
 
 def xdp_mode(ifindex: int) -> str:

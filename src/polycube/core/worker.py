@@ -156,6 +156,8 @@ class Worker:
             assert cube.current
             wanted = "tc" if str(cube.current.type) == "TC" else "xdp"
             xdp = wanted == "xdp" if wanted in resident.objects else "xdp" in resident.objects
+            # On a netdev's way out a transparent cube stands on TC, whatever its type
+            xdp = xdp and not (resident.transparent and port == 1 and cube.parent and ":" not in cube.parent)
         slot = resident.number * 2 + (port if resident.transparent else 0)
         try:
             # What goes up the stack must show its netdev, which live frames do; what is redirected must stay in generic mode
@@ -166,6 +168,8 @@ class Worker:
                     resident.counts.unsent += 1
                     return
             elif xdp:
+                if upwards and cube.current and str(cube.current.type) == "XDP_SKB":  # it would meet the generic program again, and so on
+                    raise NotSent(cube.name, name, len(frame), "generic XDP has no way from user space to the host's stack: use TC or XDP_DRV")
                 if len(frame) > MAX_XDP:
                     raise NotSent(cube.name, name, len(frame), f"XDP takes up to {MAX_XDP} bytes from user space")
                 self._injector.xdp(slot, port, id, frame, out=out, ifindex=ifindex)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -54,6 +55,11 @@ class Entry:
     def standard(self) -> StandardCube:
         assert isinstance(self.config, StandardCube)
         return self.config
+
+    @cached_property
+    def bare(self) -> CubeSpec:
+        """For the topology, which needs more of it in the end (`spec`)."""
+        return self.spec()
 
     def spec(self, **more: Any) -> CubeSpec:
         """For the topology."""
@@ -128,6 +134,10 @@ class Draft:
             taken.update(entry.ids)
             taken.update(id for _, id in entry.ports.values())
         return _free(taken, MAX_IDS, "port")
+
+    def ask(self, name: str) -> None:
+        """Has a cube's worker asked, although nothing changes."""
+        self.edits.setdefault(name, [])
 
     # ---- ports ----
 

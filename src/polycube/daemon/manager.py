@@ -26,7 +26,7 @@ from polycube.core.kernel import INJECT_INNER, INTERNAL, Kernel, KernelError, Lo
 from polycube.core.message import Instance, Recorded
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
-from polycube.core.topology import NetdevSpec, PortState, World, build, endless_loop, hooks
+from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, build, endless_loop, hooks
 from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
 from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.executor import Executor
@@ -44,6 +44,7 @@ from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
 
 log = structlog.get_logger("polycubed")
+LATER = 10.0  # seconds
 CATCH_UP = 100  # hundredths of a second in which events of netdevs must have come
 PATIENCE = 3  # times that a change gives way to others
 
@@ -64,6 +65,9 @@ class Wishes:
 
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+NO_WISHES = Wishes()
 
 
 @dataclass
@@ -100,6 +104,7 @@ class Manager:
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
+        self._specs: dict[str, tuple[Entry, Any, CubeSpec]] = {}  # uuid -> what its spec was made from, and the spec
         self._services = {
             name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config)
             for name, one in services.items()
@@ -295,7 +300,8 @@ class Manager:
                 loop = endless_loop(world)
                 if loop:
                     raise Refused(f"Joining {loop} would close a loop of cubes that flood; on generic XDP frames would go round for ever")
-                questions = self._questions(draft, build(world)[1])
+                built = build(world)
+                questions = self._questions(draft, built[1])
                 if attempt < PATIENCE:
                     await held.aclose()
                 for service in sorted({entry.service for entry, _ in questions}):
@@ -306,14 +312,17 @@ class Manager:
                 if attempt < PATIENCE:
                     await held.enter_async_context(self._lock)
                 if self._version == version:
-                    return await self._settle(draft, world, answers, dry_run)
+                    return await self._settle(draft, world, built, answers, dry_run)
                 await self._rollback(answers)
         raise AssertionError
 
-    async def _settle(self, draft: Draft, world: World, answers: Answers, dry_run: bool) -> Result:
-        """Kernel and store follow the draft, or all stays as it was."""
+    async def _settle(
+        self, draft: Draft, world: World, built: tuple[dict[Key, Any], dict[tuple[str, str], PortState]], answers: Answers, dry_run: bool
+    ) -> Result:
+        """Kernel and store follow the draft, or all stays as it was. `built`: what the world needs, before the cubes' wishes."""
         try:
-            resources, states = build(_granted(world, answers.wishes))
+            granted = _granted(world, answers.wishes)
+            resources, states = built if granted is world else build(granted)
             steps = plan(self.executor.resources, resources, answers.writes)
             if dry_run:
                 await self._rollback(answers)
@@ -346,6 +355,7 @@ class Manager:
         for entry in gone:
             self._told.pop(entry.uuid, None)
             self._wishes.pop(entry.uuid, None)
+            self._specs.pop(entry.uuid, None)
             await _quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
         await self.executor.finish(steps)
         for sentence in self.kernel.lost:
@@ -371,25 +381,28 @@ class Manager:
 
     async def _world(self, draft: Draft) -> World:
         """The draft as the topology sees it, with the objects its cubes need."""
-        bare = World({name: entry.spec() for name, entry in draft.cubes.items()}, {}, draft.attached)
+        bare = World({name: entry.bare for name, entry in draft.cubes.items()}, {}, draft.attached)
         specs = {}
         for name, entry in draft.cubes.items():
             installed = self.installed[entry.service]
             try:
-                built = {hook: await self.objects.get(installed, hook) for hook in hooks(bare.cubes[name], bare)}
+                built = {hook: await self.objects.get(installed, hook) for hook in hooks(entry.bare, bare)}
             except CompileError as error:
                 raise Refused(str(error)) from error
-            sizes = installed.cls.sizes(entry.config)
-            for one in built.values():
-                self.kernel.loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
-            own = built[entry.hook]
-            specs[name] = entry.spec(
-                units={hook: one.unit for hook, one in built.items()},
-                floods=own.floods,
-                egress=own.egress,
-                cfg=self._wishes.get(entry.uuid, Wishes()).cfg,
-                netdevs=self._wishes.get(entry.uuid, Wishes()).netdevs,
-            )
+            own, wishes = built[entry.hook], self._wishes.get(entry.uuid, NO_WISHES)
+            more = ({hook: one.unit for hook, one in built.items()}, own.floods, own.egress, wishes)
+            known = self._specs.get(entry.uuid)
+            if known is None or known[0] is not entry or known[1] != more:
+                sizes = installed.cls.sizes(entry.config)
+                for one in built.values():
+                    self.kernel.loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
+                units, floods, egress, _ = more
+                spec = replace(entry.bare, units=units, floods=floods, egress=egress, cfg=wishes.cfg, netdevs=wishes.netdevs)
+                self._specs[entry.uuid] = known = (entry, more, spec)
+            specs[name] = known[2]
+        if len(self._specs) > 2 * len(specs) + 16:  # of drafts that came to nothing
+            uuids = {spec.uuid for spec in specs.values()}
+            self._specs = {uuid: known for uuid, known in self._specs.items() if uuid in uuids}
         return World(specs, await self._netdev_specs(draft), draft.attached, INJECT_INNER)
 
     async def _netdev_specs(self, draft: Draft) -> dict[str, NetdevSpec]:
@@ -412,9 +425,10 @@ class Manager:
     # ---- workers ----
 
     def _questions(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> list[tuple[Entry, Told]]:
-        """Cubes that a change concerns, with what they are to be told."""
+        """Cubes that a change concerns, with what they are to be told. One that its service has not taken over does not hold up others."""
         facts = Facts(draft, states, self.present)
-        told = [(entry, facts.of(entry)) for entry in draft.cubes.values()]
+        waiting = {name for name, entry in self.entries.items() if entry.uuid not in self._told}
+        told = [(entry, facts.of(entry)) for name, entry in draft.cubes.items() if name in draft.edits or name not in waiting]
         return [(entry, one) for entry, one in told if draft.edits.get(entry.name) or self._told.get(entry.uuid) != one]
 
     async def _ask(self, draft: Draft, questions: Sequence[tuple[Entry, Told]]) -> Answers:
@@ -496,10 +510,21 @@ class Manager:
         await self._mend(steps)
         await self._save(draft)
         await self._conclude(Plan(), answers, ())
+        self._late = asyncio.create_task(self._take_over_late(), name="take over late")
+
+    async def _take_over_late(self) -> None:
+        """Asks again, now and then, for cubes that their service did not take over at the start."""
+        while waiting := [name for name, entry in self.entries.items() if entry.uuid not in self._told]:
+            await asyncio.sleep(LATER)
+            for name in waiting:
+                if name in self.entries:
+                    await _quietly(self._change(lambda draft, name=name: draft.ask(name)), f"take over {name}")  # type: ignore[misc]
 
     async def _ask_all(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> Answers:
         """Every cube, at the start. One whose worker fails keeps the constants it has in the kernel, and is asked at the next change."""
         answers = Answers()
+        for name in draft.cubes:
+            draft.ask(name)
         for entry, told in self._questions(draft, states):
             try:
                 await self._ask_one(entry, told, [], answers)
@@ -543,6 +568,8 @@ class Manager:
 
     async def close(self) -> None:
         """Ends the workers; the kernel keeps forwarding."""
+        if self._late:
+            self._late.cancel()
         await self.workers.close()
         self.kernel.close()
 
@@ -565,11 +592,13 @@ def _writes(uuid: str, recorded: Recorded) -> list[Operation]:
 
 
 def _granted(world: World, wishes: Mapping[str, Wishes]) -> World:
-    cubes = dict(world.cubes)
+    """The world with the cubes' wishes; the same one if these are none of them new."""
+    changed = {}
     for name, spec in world.cubes.items():
-        if spec.uuid in wishes:
-            cubes[name] = replace(spec, cfg=wishes[spec.uuid].cfg, netdevs=wishes[spec.uuid].netdevs)
-    return replace(world, cubes=cubes)
+        wish = wishes.get(spec.uuid)
+        if wish and (wish.cfg != spec.cfg or wish.netdevs != spec.netdevs):
+            changed[name] = replace(spec, cfg=wish.cfg, netdevs=wish.netdevs)
+    return replace(world, cubes=dict(world.cubes) | changed) if changed else world
 
 
 async def _quietly(call: Awaitable[Any], what: str) -> None:
