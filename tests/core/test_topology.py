@@ -174,6 +174,22 @@ def test_a_netdev_is_led_to_only_after_its_own_program_stands() -> None:
     assert [rank(operation) for operation in steps.ahead] == sorted(rank(operation) for operation in steps.ahead)
 
 
+@pytest.mark.parametrize("hook", ["tc", "xdp"])
+def test_other_programs_of_a_cube_take_over_with_all_their_tables(hook: str) -> None:
+    """Seen as loss: frames met the new programs before their ports and flood domains."""
+    ports = (PortSpec("a", 0, 5, "v1"), PortSpec("b", 1, 6, "v2"), PortSpec("c", 2, 7, "other:up"))
+    cube = standard("br", 1, *ports, hook=hook, mode="drv" if hook == "xdp" else "", floods=True)
+    other = standard("other", 2, PortSpec("up", 0, 8, "br:c"), hook=hook, mode="drv" if hook == "xdp" else "")
+    before = build(world(cube, other))[0]
+    steps = plan(before, build(world(replace(cube, units={hook: f"{hook}-new"}), other))[0])
+    kinds = [operation.key.kind for operation in steps.ahead]
+    tables = [at for at, kind in enumerate(kinds) if kind in (Kind.PORT, Kind.FLOOD, Kind.DOMAIN)]
+    users = [at for at, kind in enumerate(kinds) if kind in (Kind.SLOT, Kind.ATTACH)]
+    assert tables and users and max(tables) < min(users)
+    unit = {operation.key.name[1] for operation in steps.behind if operation.key.kind is Kind.PORT}
+    assert unit == {f"{hook}-br"}, "the old ones' tables go last"
+
+
 def test_programs_and_maps_of_a_deleted_cube_go_after_everything_else() -> None:
     steps = plan(build(world(standard("br", 1, PortSpec("a", 0, 5, "v1"))))[0], build(world())[0])
     assert [operation.key.kind for operation in steps.last] == [Kind.UNIT, Kind.STATE]

@@ -128,6 +128,8 @@ def test_a_restart_goes_well_although_a_service_fails(daemon: Daemon, hosts: lis
         daemon.crash()
         assert "as it was told" in daemon.log()
         others_are_well(daemon, hosts)
+        answer = daemon.rest("POST", "helloworld/pr", {})
+        assert answer.status == 400 and "service probe is not installed" in answer.text
     finally:
         folder.write_text(good)
         daemon.crash()

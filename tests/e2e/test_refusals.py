@@ -128,7 +128,11 @@ def test_a_hook_taken_by_a_foreign_program_is_refused(daemon: Daemon, hosts: lis
     netdev, index = hosts[2].netdev, socket.if_nametoindex(hosts[2].netdev)
     offloads = hosts[2].call(lambda: ethtool.features("e0")[ethtool.TX_CHECKSUM].active)
     with Program.open(daemon.bpffs / "shared" / "lead_xdp") as program, Link.xdp(program, index, XdpMode.DRV):
-        body = {"type": "XDP_DRV", "ports": [{"name": "p", "peer": netdev}], "fdb": {"entry": [{"address": "02:00:00:00:00:42", "port": "p"}]}}
+        body = {
+            "type": "XDP_DRV",
+            "ports": [{"name": "p", "peer": netdev}],
+            "fdb": {"entry": [{"address": "02:00:00:00:00:42", "port": "p"}]},
+        }
         answer = daemon.rest("POST", "simplebridge/b", body)
     assert answer.status == 409 and netdev in answer.text and "Nothing was changed" in answer.text, answer.text
     assert hosts[2].call(lambda: ethtool.features("e0")[ethtool.TX_CHECKSUM].active) == offloads
@@ -152,7 +156,12 @@ def test_a_store_that_cannot_be_written_refuses_and_undoes(daemon: Daemon, hosts
 def test_a_dry_run_changes_nothing_and_lists_the_operations(daemon: Daemon, hosts: list[Host]) -> None:
     netdev = hosts[2].netdev
     for method, path, body, kinds in (
-        ("POST", "simplebridge/b?dry-run=true", {"ports": [{"name": "p", "peer": netdev}]}, {"state", "unit", "cfg", "slot", "port", "attach"}),
+        (
+            "POST",
+            "simplebridge/b?dry-run=true",
+            {"ports": [{"name": "p", "peer": netdev}]},
+            {"state", "unit", "cfg", "slot", "port", "attach"},
+        ),
         ("POST", "attach?dry-run=true", {"cube": "th2", "port": "br1:p2"}, {"port", "attach"}),
         ("POST", "connect?dry-run=true", {"peer1": "br1:free", "peer2": netdev}, {"port", "attach", "entry"}),
         ("POST", "simplebridge/br1/fdb/entry/02:00:00:00:00:42?dry-run=true", {"port": "p1"}, {"map"}),

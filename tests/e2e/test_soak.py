@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """No frame is lost, doubled or reordered on a path while everything around it, and the daemon itself, comes and goes.
 
-50,000 frames a second cross two bridges, or a bridge and a router. Meanwhile other ports are connected and disconnected, cubes come and go, transparent cubes that
-pass everything are attached to other ports and to the path itself, the bridges' code is replaced by another build, and the daemon is killed.
-A short run is part of the normal tests; `make soak` (marker `soak`) does 200 kills and 500 changes.
+50,000 frames a second cross two bridges, or a bridge and a router. Meanwhile other ports are connected and disconnected, cubes come and
+go, transparent cubes that pass everything are attached to other ports and to the path itself, the bridges' code is replaced by another
+build, and the daemon is killed. A short run is part of the normal tests; `make soak` (marker `soak`) does 200 kills and 500 changes.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_any_other_process_may_be_killed_too(daemon: Daemon, hosts: list[Host], 
         daemon.start()
     with hosts[0].pinging(hosts[1]) as pinging:
         pinging.answers()
-        os.kill(eventually(lambda: daemon.processes().get(victim[:11]), victim), signal.SIGKILL)
+        os.kill(eventually(lambda: daemon.processes().get(victim[:11], 0), victim), signal.SIGKILL)
         pinging.answers()
         assert everything(daemon) == before
         bridge(daemon, "br2", hosts[2:])
@@ -208,7 +208,12 @@ def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list
 
 def test_entries_of_a_map_with_another_layout_are_said_to_be_lost(daemon: Daemon, hosts: list[Host], copy: Path) -> None:
     scene(daemon, hosts)
-    rebuild(copy, "cubes/simplebridge/simplebridge.bpf.c", "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;")
+    rebuild(
+        copy,
+        "cubes/simplebridge/simplebridge.bpf.c",
+        "	__u16 port;\n	__u16 flags;",
+        "	__u16 port;\n	__u32 room;\n	__u16 flags;",
+    )
     daemon.environment["PYTHONPATH"] = str(copy.parent)
     since = len(daemon.log())
     try:

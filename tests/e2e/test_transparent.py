@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import pytest
 from scenes import BROADCAST, bridge, clear, frame, transparent
@@ -112,14 +113,21 @@ def test_every_position_is_where_it_says(daemon: Daemon, quiet: list[Host], type
 def meets(daemon: Daemon, hosts: list[Host], inward: list[str]) -> None:
     """The one that drops is seen by those before it, and by none after it; ingress and egress."""
     for direction, order, sender in (("ingress", inward, hosts[0]), ("egress", inward[::-1], hosts[1])):
-        dropping = order[len(order) // 2]
-        daemon.patch(f"{dropping}/{direction}-action", "DROP")
-        before = {name: daemon.counter(name, direction, "rx_packets") for name in order}
+        middle = len(order) // 2
+        daemon.patch(f"{order[middle]}/{direction}-action", "DROP")
+        before = counted(daemon, order, direction)
         sender.send(*(frame(sender, BROADCAST, b"order %d" % number) for number in range(7)))
-        eventually(lambda d=direction: daemon.counter(order[0], d, "rx_packets") - before[order[0]] >= 7)  # type: ignore[misc]
-        seen = {name: daemon.counter(name, direction, "rx_packets") - before[name] for name in order}
-        assert seen == {name: 7 if index <= len(order) // 2 else 0 for index, name in enumerate(order)}, f"{direction}: {seen}"
-        daemon.patch(f"{dropping}/{direction}-action", "PASS")
+        expected = {name: before[name] + (7 if index <= middle else 0) for index, name in enumerate(order)}
+        eventually(partial(agrees, daemon, direction, expected), f"{direction}: {before} and 7 packets to {order[: middle + 1]}")
+        daemon.patch(f"{order[middle]}/{direction}-action", "PASS")
+
+
+def counted(daemon: Daemon, cubes: Iterable[str], direction: str) -> dict[str, int]:
+    return {name: daemon.counter(name, direction, "rx_packets") for name in cubes}
+
+
+def agrees(daemon: Daemon, direction: str, expected: dict[str, int]) -> bool:
+    return counted(daemon, expected, direction) == expected
 
 
 def test_a_netdev_without_a_cube_behind_it_passes_to_the_stack(daemon: Daemon, hosts: list[Host], type: str) -> None:

@@ -39,6 +39,7 @@ from polycube.net.errors import NetError
 
 LEVELS = {"TRACE": 0, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERR": 40, "CRITICAL": 50}
 _PR_SET_NAME = 15
+GENERIC_UPWARDS = "generic XDP has no way from user space to the host's stack: use TC or XDP_DRV"
 _SPARE = 256 << 20  # over the limit of resident memory: what an allocation may fail beyond at once
 
 
@@ -169,7 +170,7 @@ class Worker:
                     return
             elif xdp:
                 if upwards and cube.current and str(cube.current.type) == "XDP_SKB":  # it would meet the generic program again, and so on
-                    raise NotSent(cube.name, name, len(frame), "generic XDP has no way from user space to the host's stack: use TC or XDP_DRV")
+                    raise NotSent(cube.name, name, len(frame), GENERIC_UPWARDS)
                 if len(frame) > MAX_XDP:
                     raise NotSent(cube.name, name, len(frame), f"XDP takes up to {MAX_XDP} bytes from user space")
                 self._injector.xdp(slot, port, id, frame, out=out, ifindex=ifindex)

@@ -72,19 +72,31 @@ class Entry:
         return CubeSpec(self.name, self.uuid, self.number, self.transparent, self.hook, self.mode, ports, self.ids, **more)
 
 
+@dataclass(frozen=True)
+class Absent:
+    """Cubes that are stored and whose service is not there: what they hold is not given to others."""
+
+    services: Mapping[str, str] = field(default_factory=dict)  # by name of the cube
+    numbers: frozenset[int] = frozenset()
+    ids: frozenset[int] = frozenset()
+
+
 class Draft:
     """Cubes and attachments, to be changed freely."""
 
-    def __init__(self, cubes: Mapping[str, Entry], attached: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, cubes: Mapping[str, Entry], attached: Mapping[str, tuple[str, ...]], absent: Absent | None = None) -> None:
         self.cubes = dict(cubes)
         self.attached = dict(attached)
+        self.absent = absent or Absent()
         self.edits: dict[str, list[Edit]] = {}  # cube -> what its worker is to be told
         self.named: list[tuple[str, str, str]] = []  # (cube, port, peer) set by this request: these must make sense now
 
     # ---- cubes ----
 
     def create(self, name: str, service: str, transparent: bool, config: CubeConfig) -> Entry:
-        number = _free({entry.number for entry in self.cubes.values()}, MAX_CUBES, "cube")
+        if name in self.absent.services:
+            raise Refused(f"Cube {name} exists already; its service {self.absent.services[name]} is not installed")
+        number = _free({entry.number for entry in self.cubes.values()} | self.absent.numbers, MAX_CUBES, "cube")
         hook, mode = HOOKS[config.type]
         settled = transparent or config.type is not CubeType.AUTO
         entry = Entry(name, str(uuid4()), number, service, transparent, config, hook, mode, settled)
@@ -129,7 +141,7 @@ class Draft:
         self.cubes[name] = replace(entry, ports=numbers)
 
     def _free_id(self, also: set[int] = frozenset()) -> int:  # type: ignore[assignment]
-        taken = set(also)
+        taken = set(also) | self.absent.ids
         for entry in self.cubes.values():
             taken.update(entry.ids)
             taken.update(id for _, id in entry.ports.values())

@@ -28,7 +28,7 @@ from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
 from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, build, endless_loop, hooks
 from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
-from polycube.daemon.draft import Draft, Entry, Refused
+from polycube.daemon.draft import Absent, Draft, Entry, Refused
 from polycube.daemon.executor import Executor
 from polycube.daemon.facts import Facts, Told
 from polycube.daemon.metrics import render
@@ -100,7 +100,7 @@ class Manager:
         self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
         self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
-        self._kept = Kept({}, {}, {}, [])
+        self._kept = Kept({}, {}, {}, Absent())
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
@@ -292,7 +292,7 @@ class Manager:
             async with AsyncExitStack() as held:
                 await held.enter_async_context(self._lock)
                 version = self._version
-                draft = Draft(self.entries, self.attached)
+                draft = Draft(self.entries, self.attached, self._kept.absent)
                 act(draft)
                 draft.settle({name: one.kind for name, one in self.present.items()})
                 draft.check({name: one.up for name, one in self.present.items()})
@@ -486,7 +486,7 @@ class Manager:
         change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
         if change:
             await self.store.save(change)
-        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), [])
+        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), self._kept.absent)
 
     # ---- start and events ----
 
@@ -494,8 +494,8 @@ class Manager:
         """Takes over what the store and the kernel hold, and mends the difference."""
         self.present = {one.name: one for one in netdevs}
         self._kept = restored(await self.store.read(), self.installed)
-        for sentence in self._kept.unknown:
-            log.error(sentence)
+        for name, service in self._kept.absent.services.items():
+            log.error("service is not installed; the cube is left out", cube=name, service=service)
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
         self.kernel.preparations = dict(self._kept.preparations)
         draft = Draft(self.entries, self.attached)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polycube.core.registry import Installed
-from polycube.daemon.draft import Entry
+from polycube.daemon.draft import Absent, Entry
 from polycube.daemon.store import Change, CubeRecord, PortRecord, Stored, StoredCube
 from polycube.model import from_rows, row_changes
 from polycube.net.readiness import Preparation
@@ -21,22 +21,26 @@ class Kept:
     entries: Mapping[str, Entry]
     attached: Mapping[str, tuple[str, ...]]
     preparations: Mapping[int, Preparation]
-    unknown: list[str]  # sentences on cubes whose service is not installed; they stay in the store
+    absent: Absent  # cubes whose service is not installed; they stay in the store
 
 
 def restored(stored: Stored, services: Mapping[str, Installed]) -> Kept:
     """What was stored, as the daemon holds it."""
     entries: dict[str, Entry] = {}
-    unknown = []
+    absent: dict[str, str] = {}
+    numbers: set[int] = set()
+    ids: set[int] = set()
     for cube in stored.cubes.values():
         if cube.record.service in services:
             entries[cube.record.name] = _entry(cube, services[cube.record.service])
         else:
-            unknown.append(f"service {cube.record.service} of cube {cube.record.name} is not installed; the cube is left out")
+            absent[cube.record.name] = cube.record.service
+            numbers.add(cube.record.number)
+            ids.update(cube.record.extra["ids"], (port.id for port in cube.ports.values()))
     names = {entry.uuid: entry.name for entry in entries.values()}
     attached = {target: tuple(names[uuid] for uuid in uuids if uuid in names) for target, uuids in stored.attachments.items()}
     preparations = [Preparation.from_json(data) for data in stored.ready.values()]
-    return Kept(entries, attached, {one.ifindex: one for one in preparations}, unknown)
+    return Kept(entries, attached, {one.ifindex: one for one in preparations}, Absent(absent, frozenset(numbers), frozenset(ids)))
 
 
 def _entry(cube: StoredCube, installed: Installed) -> Entry:

@@ -65,7 +65,7 @@ static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_inte
 
 static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in)
 {
-	struct router_arp *arp = frame_at(ctx, 0, sizeof(*arp));
+	struct router_arp *arp = pcn_at(ctx, 0, sizeof(*arp));
 	struct router_route4 *route;
 	__u32 sender;
 	int ours;

@@ -55,7 +55,7 @@ static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (fragment)
 		return pcn_drop(pkt, LOCAL_IGNORED);
 	if (proto == IPPROTO_ICMP && plain) {
-		echo = frame_at(ctx, 0, sizeof(*echo));
+		echo = pcn_at(ctx, 0, sizeof(*echo));
 		if (!echo)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		if (echo->icmp.type != ICMP_ECHO || echo->icmp.code)
@@ -93,7 +93,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 
 	if (proto != IPPROTO_ICMPV6)
 		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
-	echo = frame_at(ctx, 0, sizeof(*echo));
+	echo = pcn_at(ctx, 0, sizeof(*echo));
 	if (!echo)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT)
@@ -106,7 +106,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 /* Of multicast packets the router takes Neighbour Discovery only. */
 static __always_inline int multicast6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
 {
-	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? frame_at(ctx, 0, sizeof(*echo)) : 0;
+	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? pcn_at(ctx, 0, sizeof(*echo)) : 0;
 
 	if (echo && (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT))
 		return nd_input(ctx, pkt, in, hop_limit);

@@ -112,7 +112,7 @@ static __always_inline int nd_is_ordinary(const struct router_nd_packet *packet)
 /* A solicitation or advertisement. Hop limit 255 proves that it comes from the link (RFC 4861 7.1). */
 static __always_inline int nd_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 hop_limit)
 {
-	struct ethhdr *eth = frame_at(ctx, 0, sizeof(*eth) + sizeof(struct router_nd_packet));
+	struct ethhdr *eth = pcn_at(ctx, 0, sizeof(*eth) + sizeof(struct router_nd_packet));
 	struct router_nd_packet *packet = (void *)(eth + 1);
 
 	if (hop_limit != 255)

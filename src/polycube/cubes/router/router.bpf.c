@@ -116,7 +116,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 			return pcn_drop(pkt, NEEDS_FRAGMENTATION);
 		if (larger)
 			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
-		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip)); /* reading the transport header may have moved the data */
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip)); /* reading the transport header may have moved the data */
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -146,7 +146,7 @@ static __always_inline int input4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (unlikely(ip->ihl > 5)) {
 		__s64 options = options_sum(ctx, ip->ihl);
 
-		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (options < 0 || !eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -207,7 +207,7 @@ static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	if (unlikely(len > out->mtu)) {
 		if (exceeds(ctx, pkt, out->mtu, sizeof(*ip), ip->nexthdr))
 			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
-		eth = frame_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
@@ -231,7 +231,7 @@ static __always_inline int martian6(const struct in6_addr *address)
 
 static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, int group)
 {
-	struct ethhdr *eth = frame_at(ctx, 0, ETH_HLEN + sizeof(struct ipv6hdr));
+	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct ipv6hdr));
 	struct router_route6 *route;
 	struct ipv6hdr *ip;
 	const __u8 *to, *from;
@@ -281,7 +281,7 @@ static __always_inline int has_tag(struct pcn_ctx *ctx)
 HANDLER(ingress)
 {
 	struct router_interface *in = bpf_map_lookup_elem(&interfaces, &pkt->in_port);
-	struct ethhdr *eth = frame_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
+	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
 	int group;
 
 	if (unlikely(!eth))

@@ -123,16 +123,6 @@ MAP(neighbours6, HASH, struct router_neighbour6_key, struct router_neighbour, 40
 MAP(filters, ARRAY, __u32, struct router_filter, 1);
 MAP(buckets, ARRAY, __u32, struct router_bucket, ROUTER_PORTS * 4);
 
-/*
- * pcn_at, with the context hidden from the optimiser: else it keeps the end of the data, a 32-bit load, from one call to the next and
- * extends it to 64 bits by an instruction after which the verifier takes it for a number (clang 14 to 19).
- */
-static __always_inline void *frame_at(struct pcn_ctx *ctx, __u32 offset, __u32 size)
-{
-	asm volatile("" : "+r"(ctx));
-	return pcn_at(ctx, offset, size);
-}
-
 /* Four bytes at once; the frame's own alignment is that of the NIC, the architectures with BPF take it. */
 static __always_inline __u32 word(const void *at)
 {
