@@ -94,7 +94,7 @@ def traffic(parts: Iterable[str], folder: Path, quick: bool) -> tuple[list[Row],
                 rows.append(compared(f"{kind}, TC, 64 B packets: cube to Linux", by[f"{kind} cube, TC"].packets, linux, tc))
                 rows.append(compared(f"{kind}, XDP, 64 B packets: cube to hand-written", cube, by[f"{kind} by hand, XDP"].packets))
         if "tcp" in parts:
-            rates.tcp_rates(made, 2 if quick else 7)
+            rates.tcp_rates(made, 2 if quick else 11)
             for kind, aim in (("bridge", 1.2), ("router", None)):
                 linux = by[f"Linux {kind}"].tcp
                 rows.append(compared(f"{kind}, TC, TCP with offloads: cube to Linux", by[f"{kind} cube, TC"].tcp, linux, aim))

@@ -12,7 +12,7 @@ from polycube.core.registry import Installed
 from polycube.cubes.simplebridge.model import SimplebridgeConfig
 from polycube.cubes.transparenthelloworld.model import TransparenthelloworldConfig
 from polycube.daemon.controller import Placement
-from polycube.daemon.draft import Draft, OutOfRoom, Refused
+from polycube.daemon.draft import Absent, Draft, OutOfRoom, Refused
 from polycube.daemon.records import Kept, changes, restored
 from polycube.daemon.store import Store
 from polycube.model import Edit, Op, edit, load
@@ -182,11 +182,11 @@ def test_what_is_stored_comes_back_and_an_unknown_service_is_named(draft: Draft,
     draft.connect("br1:a", "br2:a")
     draft.attach("t1", "br1:b", Placement(), {})
     draft.attach("t2", "eth0", Placement(), {})
-    nothing = Kept({}, {}, {}, [])
+    nothing = Kept({}, {}, {}, Absent())
     with Store(tmp_path / "db") as store:
         store.commit(changes(nothing, draft.cubes, draft.attached, {}))
         kept = restored(store.load(), SERVICES)
-        assert (kept.entries, kept.attached, kept.unknown) == (draft.cubes, draft.attached, [])
+        assert (kept.entries, kept.attached, kept.absent) == (draft.cubes, draft.attached, Absent())
         # a later change writes what differs only
         later = Draft(draft.cubes, draft.attached)
         later.disconnect("br1:a", "br2:a")
@@ -197,4 +197,10 @@ def test_what_is_stored_comes_back_and_an_unknown_service_is_named(draft: Draft,
         kept = restored(store.load(), SERVICES)
         assert (kept.entries, kept.attached) == (later.cubes, {})
         left = restored(store.load(), {"simplebridge": SERVICES["simplebridge"]})
-        assert len(left.unknown) == 3 and set(left.entries) == {"br1", "br2"}
+        assert len(left.absent.services) == 3 and set(left.entries) == {"br1", "br2"}
+        kept_back = Draft(left.entries, left.attached, left.absent)
+        name, service = next(iter(left.absent.services.items()))
+        with pytest.raises(Refused, match=f"its service {service} is not installed"):
+            kept_back.create(name, "simplebridge", False, SimplebridgeConfig(name=name))
+        made = kept_back.create("new", "simplebridge", False, SimplebridgeConfig(name="new"))
+        assert made.number not in left.absent.numbers

@@ -112,7 +112,7 @@ class Soak:
         bridge(self.daemon, "br1", [one], self.type)
         self.daemon.post("simplebridge/br1/ports/link", {})
         ports = [
-            {"name": "link", "ip": "10.0.0.254/24", "mac": ROUTER, "peer": "br1:link"},
+            {"name": "link", "ip": "10.0.0.254/24", "mac": ROUTER},
             {"name": "p1", "ip": "10.0.9.254/24", "mac": ROUTER, "peer": two.netdev},
         ]
         self.daemon.post("router/r1", {"type": self.type, "ports": ports})

@@ -242,7 +242,7 @@ class Traffic:
         return self._counts()[0]
 
     def burst(self, frames: int) -> int:
-        """XDP: sends at once, as fast as can be; between `prepare` and `close`, by a thread of the source's namespace. Returns ns a frame."""
+        """XDP: sends as fast as can be; between `prepare` and `close`, by a thread of the source's namespace. Returns ns a frame."""
         assert self._generator
         context = xdp_md(len(self._frame), ingress_ifindex=self._ifindex)
         batch = min(frames, MAX_BATCH)
