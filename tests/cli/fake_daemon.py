@@ -70,7 +70,7 @@ class FakeDaemon:
 
 
 def serve(daemon: FakeDaemon) -> tuple[uvicorn.Server, threading.Thread]:
-    config = uvicorn.Config(_endpoint(daemon), uds=str(daemon.socket), log_level="critical", lifespan="off", ws="none")
+    config = uvicorn.Config(_endpoint(daemon), uds=str(daemon.socket), log_config=None, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -51,7 +51,8 @@ def state(daemon: Daemon) -> State:
 def unchanged(daemon: Daemon, scene: None, hosts: list[Host]) -> Iterator[None]:
     before = state(daemon)
     yield
-    assert state(daemon) == before
+    for now, then in zip(state(daemon), before, strict=True):
+        assert now == then
     assert hosts[0].ping(hosts[1]).received == 2
     assert "Traceback" not in daemon.log()
 

@@ -276,7 +276,7 @@ class Kernel:
             known, result = None, await netns.call_in(None, lambda: readiness.prepare(netdev))
         if isinstance(result, readiness.NotReady):
             raise ValueError(result.reason)
-        self.preparations.setdefault(ifindex, result)
+        self.preparations[ifindex] = result
         for line in _said(result):
             log.info("made ready for XDP", netdev=result.netdev, setting=line)
 

@@ -333,6 +333,7 @@ class Manager:
         except BaseException:
             if not dry_run:
                 await self._rollback(answers)
+                await _quietly(self._take_back_readiness(), "take back what was noted for XDP")
             raise
         try:
             await self._save(draft)
@@ -481,6 +482,12 @@ class Manager:
         if noted:
             await self.store.save(StoreChange(ready=noted))
             self._kept = replace(self._kept, preparations=dict(self.kernel.preparations))
+
+    async def _take_back_readiness(self) -> None:
+        """After a failure: what was noted and not made, or undone."""
+        made = {key.name[0] for key in self.executor.resources if key.kind is Kind.READY}
+        self.kernel.preparations = {ifindex: one for ifindex, one in self.kernel.preparations.items() if ifindex in made}
+        await self._save(Draft(self.entries, self.attached))
 
     async def _save(self, draft: Draft) -> None:
         change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
