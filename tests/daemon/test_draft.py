@@ -150,6 +150,12 @@ def test_a_new_peer_must_be_there_and_up(draft: Draft, netdevs: dict[str, bool],
         draft.check(netdevs)
 
 
+def test_a_shadow_cube_is_refused_rather_than_made_without_its_shadow(draft: Draft) -> None:
+    draft.create("s", "simplebridge", False, load(SimplebridgeConfig, {"name": "s", "shadow": True}))
+    with pytest.raises(Refused, match="s can't be a shadow cube"):
+        draft.check({})
+
+
 def test_a_netdev_is_the_peer_of_one_port(draft: Draft) -> None:
     draft.set_peer("br1", "a", "v1")
     draft.set_peer("br2", "a", "v1")

@@ -294,6 +294,9 @@ class Draft:
 
     def check(self, netdevs: Mapping[str, bool]) -> None:
         """Refuses links that can't be. `netdevs`: those there are -> whether they are up."""
+        for entry in self.cubes.values():
+            if not entry.transparent and (entry.standard.shadow or entry.standard.span):
+                raise Refused(f"{entry.name} can't be a shadow cube: this version of polycubed has none, leave out shadow and span")
         users: dict[str, str] = {}
         for entry, port in self.ports():
             if port.peer and port.peer != HOST and ":" not in port.peer:

@@ -295,7 +295,7 @@ class Manager:
                 draft = Draft(self.entries, self.attached, self._kept.absent)
                 act(draft)
                 draft.settle({name: one.kind for name, one in self.present.items()})
-                draft.check({name: one.up for name, one in self.present.items()})
+                draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
                 world = await self._world(draft)
                 loop = endless_loop(world)
                 if loop:
