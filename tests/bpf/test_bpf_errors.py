@@ -17,12 +17,15 @@ PAST_END = """SEC("xdp") int reads_past_end(struct xdp_md *ctx)
 	char *data = (void *)(long)ctx->data;
 	return data[13];
 }"""
-NULL = FDB + """SEC("xdp") int forgets_null(struct xdp_md *ctx)
+NULL = (
+    FDB
+    + """SEC("xdp") int forgets_null(struct xdp_md *ctx)
 {
 	__u32 key = ctx->rx_queue_index;
 	__u64 *value = bpf_map_lookup_elem(&fdb, &key);
 	return *value;
 }"""
+)
 ENDLESS = """SEC("xdp") int never_ends(struct xdp_md *ctx)
 {
 	volatile __u64 i = 0;

@@ -92,9 +92,7 @@ def test_a_killed_daemon_still_knows_what_to_put_back(daemon: Daemon, hosts: lis
     assert [offloads(host) for host in hosts[:2]] == before
 
 
-def test_an_other_end_out_of_reach_leaves_the_port_down_with_the_reason(
-    daemon: Daemon, hosts: list[Host]
-) -> None:
+def test_an_other_end_out_of_reach_leaves_the_port_down_with_the_reason(daemon: Daemon, hosts: list[Host]) -> None:
     """The other end is in a namespace that has neither a name nor a process."""
     sh("ip netns add nameless", "ip link add lost type veth peer name e0 netns nameless")
     sh("ip -n nameless link set e0 up", "ip link set lost up")

@@ -21,8 +21,16 @@ _BATCH_BYTES = 1 << 22
 # No batches for this type, or (arrays of maps with gaps before 6.15) an entry that vanished three times.
 _NO_BATCH = {-errno.EINVAL, -errno.EOPNOTSUPP, -ENOTSUPP, -errno.EINTR}
 _INFO = {  # offsets in struct bpf_map_info
-    "type": 0, "id": 4, "key_size": 8, "value_size": 12, "max_entries": 16, "map_flags": 20, "name": 24,
-    "btf_id": 64, "btf_key_type_id": 68, "btf_value_type_id": 72,
+    "type": 0,
+    "id": 4,
+    "key_size": 8,
+    "value_size": 12,
+    "max_entries": 16,
+    "map_flags": 20,
+    "name": 24,
+    "btf_id": 64,
+    "btf_key_type_id": 68,
+    "btf_value_type_id": 72,
 }
 
 
@@ -52,8 +60,14 @@ class MapType(IntEnum):
 
 PERCPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
 _INDEXED = {
-    MapType.ARRAY, MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.PERCPU_ARRAY, MapType.ARRAY_OF_MAPS, MapType.DEVMAP,
-    MapType.CPUMAP, MapType.XSKMAP,
+    MapType.ARRAY,
+    MapType.PROG_ARRAY,
+    MapType.PERF_EVENT_ARRAY,
+    MapType.PERCPU_ARRAY,
+    MapType.ARRAY_OF_MAPS,
+    MapType.DEVMAP,
+    MapType.CPUMAP,
+    MapType.XSKMAP,
 }
 NO_PREALLOC = 1
 
@@ -255,5 +269,3 @@ class Map(Handle):
         if len(key) != self.info.key_size:
             raise ValueError(f"map {self.info.name}: key of {len(key)} bytes, {self.info.key_size} expected")
         return ffi.from_buffer(key) if key else ffi.NULL  # the kernel refuses a key for maps that have none
-
-

@@ -13,12 +13,28 @@ from polycube.bpf.lib import check, ffi, lib
 LIVE_FRAMES = 1 << 1
 _INFO_SIZE = 224
 _INFO = {  # offsets in struct bpf_prog_info
-    "type": 0, "id": 4, "tag": 8, "jited_prog_len": 16, "xlated_prog_len": 20, "load_time": 40, "nr_map_ids": 52, "map_ids": 56, "name": 64,
-    "run_time_ns": 192, "run_cnt": 200, "verified_insns": 216,
+    "type": 0,
+    "id": 4,
+    "tag": 8,
+    "jited_prog_len": 16,
+    "xlated_prog_len": 20,
+    "load_time": 40,
+    "nr_map_ids": 52,
+    "map_ids": 56,
+    "name": 64,
+    "run_time_ns": 192,
+    "run_cnt": 200,
+    "verified_insns": 216,
 }
 _SK_BUFF_SIZE = 192
 _SK_BUFF = {  # offsets in struct __sk_buff
-    "mark": 8, "priority": 32, "ingress_ifindex": 36, "ifindex": 40, "cb": 48, "gso_segs": 164, "gso_size": 176,
+    "mark": 8,
+    "priority": 32,
+    "ingress_ifindex": 36,
+    "ifindex": 40,
+    "cb": 48,
+    "gso_segs": 164,
+    "gso_size": 176,
 }
 
 

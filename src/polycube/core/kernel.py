@@ -489,4 +489,3 @@ async def _create_veth(name: str, index: int, peer: str, peer_index: int, mtu: i
 
 def _flood_key(domain: int, port: int) -> bytes:
     return domain.to_bytes(2, "little") + port.to_bytes(2, "little")
-

@@ -42,6 +42,7 @@ class Kind(IntEnum):
     DOMAIN = 70  # (uuid, unit, domain) -> [port number]
     NETDEV = 80  # (ifindex, property) -> value: MAC or address that a cube gives to its netdev
 
+
 class Key(NamedTuple):
     """Names a resource."""
 

@@ -147,9 +147,7 @@ class Worker:
 
     # ---- for the cubes: Host ----
 
-    def transmit(
-        self, cube: Cube[Any], port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None
-    ) -> None:
+    def transmit(self, cube: Cube[Any], port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None) -> None:
         """Sends a frame through the data plane of a cube. A full queue loses it, as it would on any link; `NotSent` is for the rest."""
         resident = self._find(cube.uuid)
         name = next((one.name for one in cube.ports.values() if one.number == port), str(port))

@@ -31,6 +31,7 @@ from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.executor import Executor
 from polycube.daemon.http import ReadOnly
+from polycube.daemon.keeper import Keeper
 from polycube.daemon.manager import Manager
 from polycube.daemon.objects import Objects
 from polycube.daemon.pidfile import PidFile, daemonize
@@ -82,27 +83,25 @@ async def run(options: Options) -> None:
             services, broken = installed()
             for sentence in broken:
                 log.error(sentence)
-            manager = Manager(
-                services=services,
-                kernel=kernel,
-                store=store,
-                workers=lambda manager: Workers(
-                    target=lambda service: services[service].target,
-                    cubes=manager.standing,
-                    edited=manager.edited,
-                    logged=logs.relay,
-                    paths=kernel.paths,
-                ),
-                objects=Objects(compiler, options.cache / "units"),
+            objects = Objects(compiler, options.cache / "units")
+            workers = Workers(
+                target=lambda service: services[service].target,
+                cubes=lambda service: keeper.standing(service),
+                edited=lambda uuid, edits: manager.edited(uuid, edits),
+                logged=logs.relay,
+                paths=kernel.paths,
             )
-            manager.workers.start()
-            await manager.start(list(watcher.netdevs.values()))
-            watching = asyncio.create_task(watch(watcher, manager))
+            keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects)
+            manager = Manager(services, objects, keeper)
+            workers.start()
+            await keeper.start(list(watcher.netdevs.values()))
+            log.info("cubes are taken over", cubes=len(keeper.entries))
+            watching = asyncio.create_task(watch(watcher, keeper))
             try:
                 await serve(options, manager, stop, watching)
             finally:
                 watching.cancel()
-                await manager.close()
+                await keeper.close()
 
 
 async def clean(options: Options) -> None:
@@ -127,7 +126,7 @@ async def serve(options: Options, manager: Manager, stop: asyncio.Event, watchin
     server = Server(config)
     serving = asyncio.create_task(server.serve(sockets=sockets))
     where = ", ".join(str(options.socket) if s.family == socket.AF_UNIX else f"{options.addr}:{options.port}" for s in sockets)
-    log.info("polycubed is ready", listening=where, cubes=len(manager.entries))
+    log.info("polycubed is ready", listening=where)
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait([asked, serving, watching], return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
@@ -159,7 +158,7 @@ def listeners(options: Options) -> list[socket.socket]:
     return found
 
 
-async def watch(watcher: Watcher, manager: Manager) -> None:
+async def watch(watcher: Watcher, keeper: Keeper) -> None:
     """Tells the manager of every change of netdevs, taking together what comes at once."""
     changed = asyncio.Event()
     removed: set[int] = set()
@@ -172,7 +171,7 @@ async def watch(watcher: Watcher, manager: Manager) -> None:
             gone = frozenset(removed)
             removed.clear()
             try:
-                await manager.netdevs_changed({one.name: one for one in watcher.netdevs.values()}, gone)
+                await keeper.netdevs_changed({one.name: one for one in watcher.netdevs.values()}, gone)
             except Exception:
                 log.exception("could not follow a change of netdevs")
 
@@ -226,4 +225,3 @@ def start(options: Options, warnings: tuple[str, ...]) -> None:
 
 if __name__ == "__main__":
     main()
-

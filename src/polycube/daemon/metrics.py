@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,7 +16,7 @@ from polycube.bpf import Map, u32
 
 if TYPE_CHECKING:
     from polycube.daemon.draft import Entry
-    from polycube.daemon.manager import Manager
+    from polycube.daemon.keeper import Keeper
 
 REASONS = 64  # PCN_REASONS
 PORT = ("cube", "service", "port")
@@ -22,34 +24,35 @@ NAMES = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 HELP = ("Frames that a port received", "Bytes that a port received", "Frames that left by a port", "Bytes that left by a port")
 
 
-def render(manager: Manager) -> str:
-    """Everything, once."""
+def render(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]]) -> str:
+    """Everything, once. `reasons` names the drop reasons of a cube."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(manager))
+    registry.register(_Collector(keeper, reasons))
     return generate_latest(registry).decode()
 
 
 class _Collector:
-    def __init__(self, manager: Manager) -> None:
-        self.manager = manager
-        self.shared = manager.kernel.paths.shared_map
+    def __init__(self, keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]]) -> None:
+        self.keeper = keeper
+        self.reasons = reasons
+        self.entries = list(keeper.entries.values())
 
     def collect(self) -> Iterator[Metric]:
         yield from self._ports()
         yield self._drops()
         yield from self._workers()
         cubes = GaugeMetricFamily("polycube_cubes", "Cubes of a service", labels=["service"])
-        for service in self.manager.services():
-            cubes.add_metric([service], sum(1 for entry in self.manager.entries.values() if entry.service == service))
+        for service, number in Counter(entry.service for entry in self.entries).items():
+            cubes.add_metric([service], number)
         yield cubes
 
     def _ports(self) -> Iterator[Metric]:
         families = [CounterMetricFamily(f"polycube_port_{name}", text, labels=PORT) for name, text in zip(NAMES, HELP, strict=True)]
         up = GaugeMetricFamily("polycube_port_up", "1 if frames can pass the port", labels=PORT)
-        with Map.open(self.shared("pcn_counters")) as counters:
-            for entry in self.manager.entries.values():
+        with self._open("pcn_counters") as counters:
+            for entry in self.entries:
                 for port, id, state in self._ids(entry):
-                    values = [struct.unpack("<4Q", one) for one in counters.get_percpu(u32(id))]
+                    values = [struct.unpack("<4Q", one) for one in counters(u32(id))]
                     labels = [entry.name, entry.service, port]
                     for index, family in enumerate(families):
                         family.add_metric(labels, sum(value[index] for value in values))
@@ -57,20 +60,30 @@ class _Collector:
         yield from families
         yield up
 
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Callable[[bytes], list[bytes]]]:
+        """A look-up in a map of counters, which comes with the first unit that is loaded."""
+        opened = Map.find(self.keeper.kernel.paths.shared_map(name))
+        try:
+            yield opened.get_percpu if opened else lambda _: []
+        finally:
+            if opened:
+                opened.close()
+
     def _ids(self, entry: Entry) -> Iterator[tuple[str, int, bool]]:
         if entry.transparent:
             yield "ingress", entry.ids[0], True
             yield "egress", entry.ids[1], True
         for name, (_, id) in entry.ports.items():
-            state = self.manager.states.get((entry.name, name))
+            state = self.keeper.states.get((entry.name, name))
             yield name, id, bool(state and state.up)
 
     def _drops(self) -> Metric:
         family = CounterMetricFamily("polycube_cube_drops", "Frames that a cube dropped", labels=["cube", "service", "reason"])
-        with Map.open(self.shared("pcn_drops")) as drops:
-            for entry in self.manager.entries.values():
-                for reason, name in self.manager.reasons(entry).items():
-                    values = drops.get_percpu(u32(entry.number * REASONS + reason))
+        with self._open("pcn_drops") as drops:
+            for entry in self.entries:
+                for reason, name in self.reasons(entry).items():
+                    values = drops(u32(entry.number * REASONS + reason))
                     count = sum(int.from_bytes(value, "little") for value in values)
                     if count:
                         family.add_metric([entry.name, entry.service, name], count)
@@ -80,7 +93,7 @@ class _Collector:
         restarts = CounterMetricFamily("polycube_worker_restarts", "Ends of a worker that nobody wanted", labels=["service"])
         memory = GaugeMetricFamily("polycube_worker_memory_bytes", "Resident memory of a worker", labels=["service"])
         packets = CounterMetricFamily("polycube_worker_packets", "Slow-path packets a worker handled", labels=["service"])
-        for status in self.manager.workers.status():
+        for status in self.keeper.workers.status():
             restarts.add_metric([status.service], status.restarts)
             memory.add_metric([status.service], status.memory)
             packets.add_metric([status.service], status.packets)

@@ -100,9 +100,7 @@ class Workers:
         finally:
             self._settle(service)
 
-    async def change(
-        self, service: str, uuid: str, edits: Sequence[Edit], ports: Sequence[PortFacts], parent: str = ""
-    ) -> Recorded:
+    async def change(self, service: str, uuid: str, edits: Sequence[Edit], ports: Sequence[PortFacts], parent: str = "") -> Recorded:
         """What edits or changed facts want written. `ports` are all ports as they will be. Follow up with `commit` or `rollback`."""
         args = {
             "uuid": uuid,

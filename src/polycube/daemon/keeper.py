@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps configuration, kernel and store in step.
+
+Every change, whoever wants it (a client, a cube, a netdev event, a start), goes the same way: copy what the daemon holds (`Draft`),
+change the copy, ask the workers concerned what it means for their maps, let the topology say what the kernel must hold, carry out the
+difference, store, and only then let the copy be the truth. Whoever reads sees what stood before. A service that hangs holds up changes
+of its own cubes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import structlog
+
+from polycube.core.adopt import Reader
+from polycube.core.kernel import INTERNAL, Kernel, KernelError
+from polycube.core.message import Instance, Recorded
+from polycube.core.operation import Key, Kind, Operation, Plan, plan
+from polycube.core.registry import Installed
+from polycube.core.topology import PortState, World, build, endless_loop
+from polycube.core.wire import CallTimeout
+from polycube.daemon.controller import Result
+from polycube.daemon.draft import Absent, Draft, Entry, Refused
+from polycube.daemon.executor import Executor
+from polycube.daemon.facts import Facts, Told
+from polycube.daemon.objects import Objects
+from polycube.daemon.records import Kept, restored
+from polycube.daemon.records import changes as store_change
+from polycube.daemon.store import Change as StoreChange
+from polycube.daemon.store import Store
+from polycube.daemon.workers import WorkerDied, Workers, WorkerUnavailable
+from polycube.daemon.worlds import NO_WISHES, Wishes, Worlds, granted
+from polycube.model import Edit, PolycubeError, dump
+from polycube.net import netns, readiness
+from polycube.net.netdev import Netdev
+
+log = structlog.get_logger("polycubed")
+LATER = 10.0  # seconds
+CATCH_UP = 100  # hundredths of a second in which events of netdevs must have come
+PATIENCE = 3  # times that a change gives way to others
+
+
+class Failed(PolycubeError):
+    """The kernel refused a change; nothing has changed."""
+
+    status = 409
+
+    def __init__(self, error: KernelError) -> None:
+        self.error = error
+        super().__init__(f"Nothing was changed: {error}")
+
+
+@dataclass
+class Answers:
+    """What workers said to a change; `commit` or `rollback` is still to follow for each cube of `touched`."""
+
+    touched: list[Entry] = field(default_factory=list)
+    told: dict[str, Told] = field(default_factory=dict)
+    writes: list[Operation] = field(default_factory=list)
+    wishes: dict[str, Wishes] = field(default_factory=dict)
+
+
+class Keeper:
+    """Holds all cubes, and changes them."""
+
+    def __init__(self, *, services: Mapping[str, Installed], kernel: Kernel, store: Store, workers: Workers, objects: Objects) -> None:
+        self.installed = services
+        self.kernel = kernel
+        self.store = store
+        self._worlds = Worlds(services, objects, kernel.loads)
+        self._objects = objects
+        self.executor = Executor(kernel)
+        self.workers = workers
+        self.entries: dict[str, Entry] = {}
+        self.attached: dict[str, tuple[str, ...]] = {}
+        self.present: dict[str, Netdev] = {}  # netdevs of this namespace, by name
+        self.states: dict[tuple[str, str], PortState] = {}
+        self.problems: dict[int, str] = {}  # ifindex -> why an attachment failed at an event
+        self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
+        self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
+        self._kept = Kept({}, {}, {}, Absent())
+        self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
+        self._version = 0  # of what stands
+
+    # ---- the way of every change ----
+
+    async def change(self, act: Callable[[Draft], None], dry_run: bool = False) -> Result:
+        """A change that is refused gets a second chance if netdevs have changed a moment ago: their events come behind the kernel."""
+        seen = _standing(self.present)
+        try:
+            return await self._try(act, dry_run)
+        except Refused:
+            now = _standing({one.name: one for one in await self.kernel.links.list()})
+            if now == seen:
+                raise
+        for _ in range(CATCH_UP):
+            if _standing(self.present) == now:
+                break
+            await asyncio.sleep(0.01)
+        return await self._try(act, dry_run)
+
+    async def _try(self, act: Callable[[Draft], None], dry_run: bool) -> Result:
+        """Workers are asked without the lock, since their answer may be long in coming; if something else was changed meanwhile, the
+        change is begun again, and after a few times with the lock held."""
+        for attempt in count():
+            async with AsyncExitStack() as held:
+                await held.enter_async_context(self._lock)
+                version = self._version
+                draft = Draft(self.entries, self.attached, self._kept.absent)
+                act(draft)
+                draft.settle({name: one.kind for name, one in self.present.items()})
+                draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
+                world = await self._worlds.of(draft, self.present, self._wishes)
+                loop = endless_loop(world)
+                if loop:
+                    raise Refused(f"Joining {loop} would close a loop of cubes that flood; on generic XDP frames would go round for ever")
+                built = build(world)
+                questions = self._questions(draft, built[1])
+                if attempt < PATIENCE:
+                    await held.aclose()
+                for service in sorted({entry.service for entry, _ in questions}):
+                    await held.enter_async_context(self._asking[service])
+                if self._version != version:
+                    continue
+                answers = await self._ask(draft, questions)
+                if attempt < PATIENCE:
+                    await held.enter_async_context(self._lock)
+                if self._version == version:
+                    return await self._settle(draft, world, built, answers, dry_run)
+                await self._rollback(answers)
+        raise AssertionError
+
+    async def _settle(
+        self, draft: Draft, world: World, built: tuple[dict[Key, Any], dict[tuple[str, str], PortState]], answers: Answers, dry_run: bool
+    ) -> Result:
+        """Kernel and store follow the draft, or all stays as it was. `built`: what the world needs, before the cubes' wishes."""
+        try:
+            wanted = granted(world, answers.wishes)
+            resources, states = built if wanted is world else build(wanted)
+            steps = plan(self.executor.resources, resources, answers.writes)
+            if dry_run:
+                await self._rollback(answers)
+                return Result([operation.as_data() for operation in steps])
+            self._reset_counters(draft)
+            await self._note_readiness(steps)
+            done = await self._execute(steps)
+        except BaseException:
+            if not dry_run:
+                await self._rollback(answers)
+                await quietly(self._take_back_readiness(), "take back what was noted for XDP")
+            raise
+        try:
+            await self._save(draft)
+        except BaseException:
+            await self.executor.undo(done)
+            await self._rollback(answers)
+            raise
+        gone = [entry for name, entry in self.entries.items() if name not in draft.cubes or draft.cubes[name].uuid != entry.uuid]
+        self._version += 1
+        self.entries, self.attached, self.states = draft.cubes, draft.attached, states
+        await self._conclude(steps, answers, gone)
+        return Result([operation.as_data() for operation in steps])
+
+    async def _conclude(self, steps: Plan, answers: Answers, gone: Sequence[Entry]) -> None:
+        """What follows a stored change; failures here are of the worker or of clean-up, and the change stands."""
+        self._wishes.update(answers.wishes)
+        self._told.update(answers.told)
+        for entry in answers.touched:
+            await quietly(self.workers.commit(entry.service, entry.uuid), f"commit {entry.name}")
+        for entry in gone:
+            self._told.pop(entry.uuid, None)
+            self._wishes.pop(entry.uuid, None)
+            await quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
+        await self.executor.finish(steps)
+        for sentence in self.kernel.lost:
+            log.warning(sentence)
+        self.kernel.lost.clear()
+        self.kernel.fresh.clear()
+
+    def _reset_counters(self, draft: Draft) -> None:
+        """What is new begins at zero, also under a number that somebody had before."""
+        known = {id for entry in self.entries.values() for id in [*entry.ids, *(id for _, id in entry.ports.values())]}
+        numbers = {entry.number for entry in self.entries.values()}
+        for entry in draft.cubes.values():
+            for id in {*entry.ids, *(id for _, id in entry.ports.values())} - known - {0}:
+                self.kernel.reset_port(id)
+            if entry.number not in numbers:
+                self.kernel.reset_drops(entry.number)
+
+    async def _execute(self, steps: Plan) -> list[Operation]:
+        try:
+            return await self.executor.execute(steps)
+        except KernelError as error:
+            raise Failed(error) from error
+
+    # ---- workers ----
+
+    def _questions(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> list[tuple[Entry, Told]]:
+        """Cubes that a change concerns, with what they are to be told. One that its service has not taken over does not hold up others."""
+        facts = Facts(draft, states, self.present)
+        waiting = {name for name, entry in self.entries.items() if entry.uuid not in self._told}
+        told = [(entry, facts.of(entry)) for name, entry in draft.cubes.items() if name in draft.edits or name not in waiting]
+        return [(entry, one) for entry, one in told if draft.edits.get(entry.name) or self._told.get(entry.uuid) != one]
+
+    async def _ask(self, draft: Draft, questions: Sequence[tuple[Entry, Told]]) -> Answers:
+        """What the change means for the cubes' maps. If one refuses, those asked before are told to forget it."""
+        answers = Answers()
+        try:
+            for entry, told in questions:
+                await self._ask_one(entry, told, draft.edits.get(entry.name, []), answers)
+        except BaseException:
+            await self._rollback(answers)
+            raise
+        return answers
+
+    async def _ask_one(self, entry: Entry, told: Told, edits: list[Edit], answers: Answers) -> None:
+        if entry.uuid in self._told:
+            recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
+        else:
+            recorded = await self.workers.create(entry.service, await self._instance(entry, told))
+        answers.touched.append(entry)
+        answers.told[entry.uuid] = told
+        answers.writes += _writes(entry.uuid, recorded)
+        cfg = dict(self._wishes.get(entry.uuid, NO_WISHES).cfg) | {name: value.hex() for name, value in recorded.cfg.items()}
+        answers.wishes[entry.uuid] = Wishes(cfg, recorded.netdevs)
+
+    async def _rollback(self, answers: Answers) -> None:
+        for entry in answers.touched:
+            await quietly(self.workers.rollback(entry.service, entry.uuid), f"roll back {entry.name}")
+
+    async def _instance(self, entry: Entry, told: Told | None = None) -> Instance:
+        ports, parent = told or self._told[entry.uuid]
+        installed = self.installed[entry.service]
+        objects = {entry.hook: (await self._objects.get(installed, entry.hook)).path}
+        return Instance(
+            entry.uuid, entry.name, entry.number, dump(entry.config), ports, objects, self.kernel.paths.cube(entry.uuid), parent
+        )
+
+    async def standing(self, service: str) -> list[Instance]:
+        """The cubes of a service, for a worker that takes them over."""
+        return [await self._instance(e) for e in self.entries.values() if e.service == service and e.uuid in self._told]
+
+    # ---- store ----
+
+    async def _note_readiness(self, steps: Plan) -> None:
+        """Stores what netdevs have set before it is changed, so that it can be put back whatever happens to this process."""
+        by_index = {one.ifindex: one for one in self.present.values()}
+        noted: dict[str, Any] = {}
+        for operation in steps.ahead:
+            netdev = by_index.get(operation.key.name[0]) if operation.key.kind is Kind.READY else None
+            if netdev and netdev.ifindex not in self.kernel.preparations:
+                found = await netns.call_in(None, lambda one=netdev: readiness.plan(one))  # type: ignore[misc]
+                if isinstance(found, readiness.Preparation):
+                    self.kernel.preparations[netdev.ifindex] = found
+                    noted[str(netdev.ifindex)] = found.to_json()
+        if noted:
+            await self.store.save(StoreChange(ready=noted))
+            self._kept = replace(self._kept, preparations=dict(self.kernel.preparations))
+
+    async def _take_back_readiness(self) -> None:
+        """After a failure: what was noted and not made, or undone."""
+        made = {key.name[0] for key in self.executor.resources if key.kind is Kind.READY}
+        self.kernel.preparations = {ifindex: one for ifindex, one in self.kernel.preparations.items() if ifindex in made}
+        await self._save(Draft(self.entries, self.attached))
+
+    async def _save(self, draft: Draft) -> None:
+        change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
+        if change:
+            await self.store.save(change)
+        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), self._kept.absent)
+
+    # ---- start and events ----
+
+    async def start(self, netdevs: Sequence[Netdev]) -> None:
+        """Takes over what the store and the kernel hold, and mends the difference."""
+        self.present = {one.name: one for one in netdevs}
+        self._kept = restored(await self.store.read(), self.installed)
+        for name, service in self._kept.absent.services.items():
+            log.error("service is not installed; the cube is left out", cube=name, service=service)
+        self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
+        self.kernel.preparations = dict(self._kept.preparations)
+        draft = Draft(self.entries, self.attached)
+        world = await self._worlds.of(draft, self.present, self._wishes)
+        self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
+        answers = await self._ask_all(draft, build(world)[1])
+        resources, self.states = build(granted(world, answers.wishes))
+        await self._mend(_loading(plan(self.executor.resources, resources)))
+        # maps that lived on hold what they held; only new ones are filled
+        writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+        steps = plan(self.executor.resources, resources, writes)
+        await self._mend(steps)
+        await self._save(draft)
+        await self._conclude(Plan(), answers, ())
+        self._late = asyncio.create_task(self._take_over_late(), name="take over late")
+
+    async def _take_over_late(self) -> None:
+        """Asks again, now and then, for cubes that their service did not take over at the start."""
+        while waiting := [name for name, entry in self.entries.items() if entry.uuid not in self._told]:
+            await asyncio.sleep(LATER)
+            for name in waiting:
+                if name in self.entries:
+                    await quietly(self.change(lambda draft, name=name: draft.ask(name)), f"take over {name}")  # type: ignore[misc]
+
+    async def _ask_all(self, draft: Draft, states: Mapping[tuple[str, str], PortState]) -> Answers:
+        """Every cube, at the start. One whose worker fails keeps the constants it has in the kernel, and is asked at the next change."""
+        answers = Answers()
+        for name in draft.cubes:
+            draft.ask(name)
+        dead: dict[str, PolycubeError] = {}  # services whose worker does not answer: asking for each cube would take long
+        for entry, told in self._questions(draft, states):
+            try:
+                if entry.service in dead:
+                    raise dead[entry.service]
+                await self._ask_one(entry, told, [], answers)
+            except PolycubeError as error:
+                if isinstance(error, WorkerDied | WorkerUnavailable | CallTimeout):
+                    dead[entry.service] = error
+                log.error("not taken over by its service", cube=entry.name, reason=str(error))
+                standing = [value for key, value in self.executor.resources.items() if key[0] is Kind.CFG and key[1][0] == entry.uuid]
+                answers.wishes[entry.uuid] = Wishes(standing[0] if standing else {})
+        return answers
+
+    async def netdevs_changed(self, netdevs: Mapping[str, Netdev], gone: Collection[int] = ()) -> None:
+        """Netdevs came, went or changed: the kernel follows at once, then the cubes are told. `gone`: ifindexes of those that went, even if
+        another netdev, or the same one again, has taken the index since: what hung on it went with it."""
+        async with self._lock:
+            before, self.present = self.present, dict(netdevs)
+            used = {port.peer for _, port in Draft(self.entries, self.attached).ports()} | set(self.attached)
+            lost = {name for name in used if name in before and before[name].ifindex in gone}
+            if not lost and {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
+                return
+            self._version += 1
+            self.problems.clear()
+            draft = Draft(self.entries, self.attached)
+            if lost & self.present.keys():
+                self.present = {name: one for name, one in netdevs.items() if name not in lost}
+                await self._mend(plan(self.executor.resources, build(await self._worlds.of(draft, self.present, self._wishes))[0]))
+                self.present = dict(netdevs)
+            resources, states = build(await self._worlds.of(draft, self.present, self._wishes))
+            steps = plan(self.executor.resources, resources)
+            await self._note_readiness(steps)
+            await self._mend(steps)
+            self.states = states
+            await self.kernel.renew_readiness()
+            await self._save(draft)
+        await quietly(self.change(lambda draft: None), "tell cubes of their netdevs")
+
+    async def _mend(self, steps: Plan) -> None:
+        """Does what can be done of a plan, and says what can't."""
+        for failure in await self.executor.mend(steps):
+            log.error("could not be set up", reason=str(failure))
+            if failure.operation.key.kind in (Kind.ATTACH, Kind.READY):
+                self.problems[failure.operation.key.name[0]] = str(failure.cause)
+
+    async def close(self) -> None:
+        """Ends the workers; the kernel keeps forwarding."""
+        if self._late:
+            self._late.cancel()
+        await self.workers.close()
+        self.kernel.close()
+
+
+def _standing(netdevs: Mapping[str, Netdev]) -> dict[str, tuple[int, bool]]:
+    """What it takes to be a peer."""
+    return {name: (one.ifindex, one.up) for name, one in netdevs.items()}
+
+
+def _loading(steps: Plan) -> Plan:
+    """The part of a plan that creates maps, so that it is known which are new."""
+    return Plan(tuple(one for one in steps.ahead if one.key.kind in (Kind.STATE, Kind.UNIT)))
+
+
+def _writes(uuid: str, recorded: Recorded) -> list[Operation]:
+    return [
+        Operation(Key(Kind.MAP, (uuid, one.map, one.key.hex())), None, None if one.value is None else one.value.hex())
+        for one in recorded.writes
+    ]
+
+
+async def quietly(call: Awaitable[Any], what: str) -> None:
+    try:
+        await call
+    except PolycubeError as error:
+        log.error("after a change", step=what, reason=str(error))

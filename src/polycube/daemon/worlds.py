@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A draft as the topology sees it: with objects for the hooks its cubes need, the netdevs that are there, and what cubes wish for.
+
+What a cube's part was made from is remembered, so that a change of one among hundreds makes one part anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from polycube.compiler.errors import CompileError
+from polycube.core.kernel import INJECT_INNER, Load
+from polycube.core.registry import Installed
+from polycube.core.topology import CubeSpec, NetdevSpec, World, hooks
+from polycube.daemon.draft import Draft, Entry, Refused
+from polycube.daemon.objects import Objects
+from polycube.net import netns, readiness
+from polycube.net.netdev import Netdev
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs."""
+
+    cfg: Mapping[str, str] = field(default_factory=dict)
+    netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+NO_WISHES = Wishes()
+
+
+class Worlds:
+    """Makes worlds; `loads` gets what the kernel will need to load the units in them."""
+
+    def __init__(self, installed: Mapping[str, Installed], objects: Objects, loads: MutableMapping[tuple[str, str], Load]) -> None:
+        self._installed = installed
+        self._objects = objects
+        self._loads = loads
+        self._specs: dict[str, tuple[Entry, Any, CubeSpec]] = {}  # uuid -> what its spec was made from, and the spec
+        self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
+
+    async def of(self, draft: Draft, present: Mapping[str, Netdev], wished: Mapping[str, Wishes]) -> World:
+        """The draft as the topology sees it, with the objects its cubes need."""
+        bare = World({name: entry.bare for name, entry in draft.cubes.items()}, {}, draft.attached)
+        specs = {}
+        for name, entry in draft.cubes.items():
+            installed = self._installed[entry.service]
+            try:
+                built = {hook: await self._objects.get(installed, hook) for hook in hooks(entry.bare, bare)}
+            except CompileError as error:
+                raise Refused(str(error)) from error
+            own, wishes = built[entry.hook], wished.get(entry.uuid, NO_WISHES)
+            more = ({hook: one.unit for hook, one in built.items()}, own.floods, own.egress, wishes)
+            known = self._specs.get(entry.uuid)
+            if known is None or known[0] is not entry or known[1] != more:
+                sizes = installed.cls.sizes(entry.config)
+                for one in built.values():
+                    self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
+                units, floods, egress, _ = more
+                spec = replace(entry.bare, units=units, floods=floods, egress=egress, cfg=wishes.cfg, netdevs=wishes.netdevs)
+                self._specs[entry.uuid] = known = (entry, more, spec)
+            specs[name] = known[2]
+        if len(self._specs) > 2 * len(specs) + 16:  # of drafts that came to nothing
+            uuids = {spec.uuid for spec in specs.values()}
+            self._specs = {uuid: known for uuid, known in self._specs.items() if uuid in uuids}
+        return World(specs, await self._netdev_specs(draft, present), draft.attached, INJECT_INNER)
+
+    async def _netdev_specs(self, draft: Draft, present: Mapping[str, Netdev]) -> dict[str, NetdevSpec]:
+        users = {port.peer for entry, port in draft.ports() if entry.hook == "xdp"}
+        specs = {}
+        for name, one in present.items():
+            problem = await self._xdp_problem(one) if name in users else ""
+            specs[name] = NetdevSpec(name, one.ifindex, one.up, one.kind == "veth" and one.peer_netnsid is not None, problem)
+        return specs
+
+    async def _xdp_problem(self, netdev: Netdev) -> str:
+        known = self._xdp_problems.get(netdev.ifindex)
+        if known and known[0] == netdev:
+            return known[1]
+        result = await netns.call_in(None, lambda: readiness.plan(netdev))
+        reason = result.reason if isinstance(result, readiness.NotReady) else ""
+        self._xdp_problems[netdev.ifindex] = (netdev, reason)
+        return reason
+
+
+def granted(world: World, wishes: Mapping[str, Wishes]) -> World:
+    """The world with the cubes' wishes; the same one if these are none of them new."""
+    changed = {}
+    for name, spec in world.cubes.items():
+        wish = wishes.get(spec.uuid)
+        if wish and (wish.cfg != spec.cfg or wish.netdevs != spec.netdevs):
+            changed[name] = replace(spec, cfg=wish.cfg, netdevs=wish.netdevs)
+    return replace(world, cubes=dict(world.cubes) | changed) if changed else world
