@@ -102,6 +102,27 @@ def test_a_near_miss_of_a_word_is_suggested(ctl: Ctl, daemon: FakeDaemon, words:
     assert (done.returncode, done.stderr) == (2, f"No such thing; {advice}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["r1"], (409, "r1 exists already")),
+        (["r1", "loglevel"], (405, "r1/loglevel has no POST")),
+        (["r1", "ports"], (400, "r1/ports/[0]/name is missing")),
+    ],
+)
+def test_a_path_without_a_command_that_is_no_action_gets_the_way_to_see_it(
+    ctl: Ctl, daemon: FakeDaemon, words: list[str], answer: tuple[int, str]
+) -> None:
+    daemon.answers[f"POST {'/'.join(words)}/"] = answer
+    assert ctl(*words).stderr == f"{answer[1]}; to see it: polycubectl {' '.join(words)} show\n"
+
+
+def test_set_without_a_value_sends_nothing(ctl: Ctl, daemon: FakeDaemon) -> None:
+    done = ctl("r1", "ports", "p1", "set", "peer")
+    assert done.returncode == 2 and "set needs NAME=VALUE" in done.stderr
+    assert daemon.seen == []
+
+
 def test_a_daemon_that_is_not_there_is_named_with_the_way_to_start_it(ctl: Ctl) -> None:
     done = ctl("cubes", env={"POLYCUBECTL_URL": "unix:///nowhere/d.sock"})
     assert (done.returncode, done.stdout) == (1, "")
@@ -204,10 +225,10 @@ def test_help_of_a_path_comes_from_the_daemon(ctl: Ctl, daemon: FakeDaemon) -> N
     assert "Example:\n polycubectl c1 ports del port1\n" in ctl("c1", "ports", "del", "?").stdout
     assert " loglevel=value  string  L\n" in ctl("c1", "set", "?").stdout
     daemon.answers["OPTIONS c1?help=SHOW"] = (200, {})
-    assert ctl("c1", "show", "?").stdout == "\nThere is not help for this command\n"
+    assert ctl("c1", "show", "?").stdout == "\nThere is no help for this command\n"
 
 
-@pytest.mark.parametrize("words", ["connect", "disconnect", "attach", "detach", "services", "services add", "top"])
+@pytest.mark.parametrize("words", ["connect", "disconnect", "attach", "detach", "services", "services show", "metrics", "top"])
 def test_built_in_words_have_help_of_their_own(ctl: Ctl, daemon: FakeDaemon, words: str) -> None:
     done = ctl(*words.split(), "?")
     assert done.returncode == 0 and "Keyword" in done.stdout and daemon.seen == []

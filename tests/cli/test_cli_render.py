@@ -105,6 +105,15 @@ def test_a_list_is_a_table_and_containers_in_it_are_columns() -> None:
     assert render(rows, "normal") == ("id  match.src  match.l4.port  extra\n0   a          1\n10  bb                        x\\ny\n")
 
 
+def test_a_few_plain_values_are_shown_in_their_cell() -> None:
+    rows = [{"name": "p1", "tcubes": ["th1", "th2"]}, {"name": "p2", "tcubes": []}, {"name": "p3", "tcubes": list(range(9))}]
+    assert render(rows, "normal") == "name  tcubes\np1    th1,th2\np2    [0 items]\np3    [9 items]\n"
+
+
+def test_tabs_in_cells_are_spaces() -> None:
+    assert render(["th,\t8,\t9"], "normal") == "th, 8, 9\n"
+
+
 def test_a_brief_list_shows_the_leaves_of_its_items() -> None:
     assert render([{"name": "c1", "ports": [1, 2]}, {"name": "c2"}], "brief") == "name\nc1\nc2\n"
 

@@ -40,7 +40,17 @@ def test_slowpath_hands_up_the_whole_frame(cube, packet):
     assert hello.drops() == {}
 
 
-def test_without_a_second_port_there_is_no_peer(cube):
+def test_without_a_second_port_there_is_none_to_forward_to(cube):
     hello = cube("helloworld", ports=1)
     hello.cfg(action="FORWARD")
+    hello.send(PACKET, port=0).dropped("no_port")
+
+
+def test_what_does_not_leave_is_dropped_not_sent(cube):
+    hello = cube("helloworld", ports=2)
+    hello.cfg(action="FORWARD")
+    hello.write_port(1, next=0, id=hello.ids[1])
     hello.send(PACKET, port=0).dropped("no_peer")
+    hello.write_port(1, next=2, target=4095, id=hello.ids[1])  # a cube that is gone
+    hello.send(PACKET, port=0).dropped("hops")
+    assert hello.counters(1).tx_packets == hello.counters(1).tx_bytes == 0

@@ -102,6 +102,11 @@ def test_static_entries_neither_age_nor_move(bridge):
     bridge.send(frame(B, A), port=0).forwarded(port=2)
 
 
+def test_a_station_heard_in_the_second_that_just_began_is_not_aged(bridge):
+    bridge.map("fdb")[mac(A)] = {"port": 2, "seen": int(time.monotonic()) + 2, "flags": 0}
+    bridge.send(frame(B, A), port=0).forwarded(port=2)
+
+
 def test_a_full_table_floods_and_counts(cube):
     bridge = cube("simplebridge", ports=3, sizes={"fdb": 2})
     bridge.cfg(aging_time=300)

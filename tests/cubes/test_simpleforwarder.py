@@ -40,7 +40,7 @@ def test_forward_back_where_it_came_from(forwarder):
     forwarder.send(PACKET, port=0).forwarded(port=0, packet=PACKET)
 
 
-@pytest.mark.parametrize(("port", "reason"), [(100, "no_peer"), (5000, "no_port")])
+@pytest.mark.parametrize(("port", "reason"), [(100, "no_port"), (5000, "no_port")])
 def test_forward_to_a_port_that_is_not_there(forwarder, port, reason):
     forwarder.map("actions")[0] = {"verb": forwarder.enum("simpleforwarder_verb")["FORWARD"], "port": port}
     forwarder.send(PACKET, port=0).dropped(reason)

@@ -477,7 +477,7 @@ def test_problems_say_where_what_and_what_was_expected(client, br0):
     assert [error["error-path"] for error in errors] == ["/r1/loglevel", "/r1/ports/p/peer"]
 
 
-@pytest.mark.parametrize("body", ["{", "[1", '{"a":NaN}', "\udcff", "[" * 100_000, "1" * 5000])
+@pytest.mark.parametrize("body", ["{", "[1", '{"a":NaN}', "\udcff", "[" * 100_000, "1" * 5000, '["\\ud800"]'])
 def test_what_is_not_json_is_refused(client, body):
     response = client.post(f"{V1}router/r1/", content=body.encode(errors="surrogateescape"))
     assert response.status_code == 400 and "traceback" not in response.text.lower()

@@ -311,6 +311,31 @@ async def test_the_fork_server_may_die_and_workers_live_on(built: Path, pins: Pa
         assert (await running.state(made))["pid"] != pid
 
 
+async def test_a_worker_that_the_system_refuses_is_tried_again(built: Path, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with daemon(pause=0.01) as d:
+        spawn, refusals = d.workers._server.spawn, [OSError(24, "Too many open files")]
+
+        async def scarce(settings: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return await spawn(settings)
+
+        monkeypatch.setattr(d.workers._server, "spawn", scarce)
+        await d.workers.ensure("sampler")
+        assert not refusals and any("Too many open files" in line["event"] for line in d.logs)
+
+
+async def test_the_answer_to_a_spawn_that_was_given_up_is_not_taken_for_the_next(built: Path, pins: Path) -> None:
+    async with daemon() as d:
+        server = d.workers._server
+        server._answer, server._number = asyncio.get_running_loop().create_future(), 2
+        reading, writing = os.pipe()
+        server._received({"number": 1, "pid": 4711}, [reading])
+        assert not server._answer.done()
+        os.close(writing)
+        server._answer = None
+
+
 async def test_an_edit_the_daemon_refuses_is_an_error_in_the_cube(built: Path, pins: Path) -> None:
     async with daemon() as running:
         made = await running.add(instance("refused", built, pins))

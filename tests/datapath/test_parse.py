@@ -15,6 +15,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 
+from polycube.bpf import sk_buff
+from polycube.testing.harness import Hook
+
 FOLDER = Path(__file__).parent / "parser"
 E = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
 FRAGMENTS = {0: "none", 1: "first", 2: "later"}
@@ -94,6 +97,9 @@ def ip(**fields):
         bytes(E / IP(len=28, proto=17))[:34] + bytes(4),
         bytes(E / IP(proto=17, len=24)) + bytes(4),
         bytes(E / IP(proto=6, len=36)) + bytes(16),
+        bytes(E / IP(len=27, proto=17) / UDP()) + bytes(26),  # the header ends in the padding
+        bytes(E / IP(len=39) / TCP()) + bytes(6),
+        bytes(E / IPv6(plen=7) / ICMPv6EchoRequest()) + bytes(6),
         E / IP() / TCP(dataofs=4),
         E / IP() / TCP(dataofs=8),
         bytes(E / ARP())[:40],
@@ -106,3 +112,15 @@ def ip(**fields):
 )
 def test_malformed(cube, packet):
     cube(FOLDER).send(packet).dropped("malformed")
+
+
+def test_a_packet_longer_than_its_length_field_can_say(cube, hook):
+    if hook is not Hook.TC:
+        pytest.skip("XDP sees frames as they are on the wire")
+    parser = cube(FOLDER)
+    parser.send(E / IP() / UDP()).slowpath()
+    for size, dropped in ((0, 1), (1400, 0)):
+        context = sk_buff(ifindex=parser.stage.near, gso_size=size, gso_segs=2 if size else 0)
+        parser.program("entry").test_run(bytes(E / IP(len=0) / TCP() / bytes(2000)), context=context)
+        assert len(parser.take_drops()) == dropped
+    parser.take_events()

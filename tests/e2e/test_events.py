@@ -152,3 +152,13 @@ def test_a_peer_that_has_just_been_set_up_is_taken(daemon: Daemon, hosts: list[H
         host = lab.host()
         daemon.post(f"simplebridge/br1/ports/p{number}", {"peer": host.netdev})
         assert daemon.get(f"simplebridge/br1/ports/p{number}")["status"] == "UP"
+
+
+def test_netdevs_keep_the_addresses_they_had_before(daemon: Daemon, lab: Lab) -> None:
+    one, two = (host.netdev for host in lab.some(2))
+    sh(f"ip addr add 10.9.0.1/24 dev {one}")
+    daemon.post("router/r1", {"ports": [{"name": "p1", "peer": one}, {"name": "p2", "ip": "10.9.1.1/24", "peer": two}]})
+    eventually(lambda: daemon.get("router/r1/ports/p1").get("ip") == "10.9.0.1/24")
+    eventually(lambda: "10.9.1.1/24" in sh(f"ip addr show dev {two}"))
+    daemon.delete("router/r1")
+    assert "10.9.0.1/24" in sh(f"ip addr show dev {one}") and "10.9.1.1/24" not in sh(f"ip addr show dev {two}")

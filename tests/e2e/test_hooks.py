@@ -172,3 +172,29 @@ def test_a_full_chain_of_cubes_floods_to_all_hosts(daemon: Daemon, quiet: list[H
     assert daemon.counter("hub", "p2", "tx_packets") == 0
     for sniffer in sniffers:
         sniffer.close()
+
+
+def test_hosts_can_tell_whom_a_frame_is_for(daemon: Daemon, quiet: list[Host], type: str) -> None:
+    """A frame for somebody else must not look like one for the host that gets a copy: it might route it."""
+    bridge(daemon, "br1", quiet[:3], type)
+    for host in quiet[:3]:  # so that the port that comes last in a flood is one of the receivers, whoever sends
+        others = [one for one in quiet[:3] if one is not host]
+        for target, expected in (("02:99:00:00:00:01", socket.PACKET_OTHERHOST), (BROADCAST, socket.PACKET_BROADCAST)):
+            assert kinds(host, others, target) == [expected] * 2
+    for host, target in ((quiet[0], quiet[2]), (quiet[2], quiet[1])):
+        assert kinds(host, [target], target.mac) == [socket.PACKET_HOST]
+
+
+def kinds(sender: Host, receivers: list[Host], target: str) -> list[int]:
+    """What each receiver's kernel takes a frame from the sender for."""
+    socks = [one.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))) for one in receivers]
+    try:
+        sender.send(frame(sender, target, b"kind"))
+        found = []
+        for sock in socks:
+            sock.settimeout(5)
+            found.append(int(sock.recvfrom(2048)[1][2]))
+        return found
+    finally:
+        for sock in socks:
+            sock.close()

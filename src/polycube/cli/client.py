@@ -170,7 +170,7 @@ class Client:
         if isinstance(error, TimeoutError):
             return f"polycubed at {place} does not answer (waited {self.timeout:g} s)"
         if isinstance(error, PermissionError) and self.target.socket:
-            return f"no permission to use {place}: run as root or join the group {group_of(place)}"
+            return f"no permission to use {place}: run as root{group_of(place)}"
         if isinstance(error, ConnectionResetError | ValueError) and not isinstance(error, UnicodeError):
             return f"polycubed at {place} ended the connection without a whole answer ({error})"
         sentence = f"cannot reach polycubed at {place} ({getattr(error, 'strerror', None) or error})"
@@ -196,12 +196,14 @@ def own_path(location: str) -> str:
 
 
 def group_of(path: str) -> str:
+    """What lets others than root use the socket: its group, unless that is root's."""
     import grp
 
     try:
-        return f"'{grp.getgrgid(os.stat(path).st_gid).gr_name}'"
+        number = os.stat(path).st_gid
+        return f", or join the group '{grp.getgrgid(number).gr_name}'" if number else ""
     except (OSError, KeyError):
-        return "that owns the socket"
+        return ", or join the group that owns the socket"
 
 
 def read_response(stream: BinaryIO) -> Response:

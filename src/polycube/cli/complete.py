@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from polycube.cli.client import Client
 from polycube.cli.errors import CliError
-from polycube.cli.grammar import COMMANDS, FORMS, join
+from polycube.cli.grammar import COMMANDS, FORMS, WORDS, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 2.0
 LOCAL = ("attach", "detach", "top", "completion")
+CHANGES = ("connect", "disconnect", "attach", "detach")
 ATTACH_OPTIONS = ("position=auto", "position=first", "position=last", "before=", "after=")
 
 BASH = r"""# bash completion for polycubectl:  source <(polycubectl completion bash)
@@ -113,10 +114,12 @@ def ask(client: Client, before: list[str], current: str) -> list[str]:
         return netdevs(client)
     leaf, equals, _ = current.partition("=")
     if equals:
-        return [f"{leaf}={value}" for value in options(client, [*path, *leaf.split(".")], verb)]
+        return [f"{leaf}={value}" for value in values(client, path, leaf, verb)]
     if any("=" in each for each in before):
         return [each for each in options(client, path, verb) if each.endswith("=")]
     found = options(client, path, verb if path else "none")
+    if not path and verb != "none":
+        return [each for each in found if each not in WORDS or (verb == "show" and each not in CHANGES)]
     return [*found, *LOCAL] if found and not path and verb == "none" else found
 
 
@@ -124,6 +127,20 @@ def options(client: Client, path: list[str], verb: str) -> list[str]:
     response = client.request("OPTIONS", join(path, slash=False) + f"?help={verb.upper()}&completion")
     data = response.json() if response.ok else None
     return [str(word) for word in data if isinstance(word, str | int | float)] if isinstance(data, list) else []
+
+
+def values(client: Client, path: list[str], leaf: str, verb: str) -> list[str]:
+    """Values of a leaf. That of an entry still to be made is described with the entry."""
+    found = options(client, [*path, *leaf.split(".")], verb)
+    if not found and verb == "add":
+        response = client.request("OPTIONS", join(path, slash=False) + "?help=ADD")
+        data = response.json() if response.ok else None
+        known = data.get("optional-params") if isinstance(data, dict) else None
+        info = known.get(leaf) if isinstance(known, dict) else None
+        if isinstance(info, dict):
+            text = "true, false" if info.get("simpletype") == "boolean" else str(info.get("values", ""))
+            found = [value.strip() for value in text.split(",") if value.strip()]
+    return found or (peers(client) if leaf == "peer" else [])
 
 
 def peers(client: Client) -> list[str]:

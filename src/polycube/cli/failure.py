@@ -79,4 +79,13 @@ def hint(command: Command, response: Response, said: str) -> str:
             guess = near(word, WORDS)
         if guess:
             return f"did you mean '{guess}' instead of '{word}'?"
+    if command.path[:1] == ["top"] and response.status == 404:
+        return "the live view is 'polycubectl top'"
+    if not command.verb and not command.values and is_no_action(response, said):
+        return f"to see it: polycubectl {' '.join(map(plain, command.path))} show"
     return ""
+
+
+def is_no_action(response: Response, said: str) -> bool:
+    """Whether a path without a command was refused because it is a leaf, a cube or a list."""
+    return response.status == 405 or "exists already" in said or "/[0]/" in said

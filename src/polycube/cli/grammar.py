@@ -16,7 +16,8 @@ from polycube.cli.errors import SyntaxProblem, near
 COMMANDS = ("add", "del", "show", "set")
 FORMS = ("-normal", "-brief", "-verbose", "-json", "-yaml")
 FLAGS = (*FORMS, "-hide", "-dry-run", "-h", "--help")
-WORDS = ("connect", "disconnect", "attach", "detach", "topology", "version", "services", "cubes", "netdevs", "top")
+WORDS = ("connect", "disconnect", "attach", "detach", "topology", "version", "services", "cubes", "netdevs", "metrics", "top")
+READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"])  # shown without "show"
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}
 SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@$&+=")
@@ -96,7 +97,7 @@ def check_text(argument: str) -> None:
 def parse_flag(command: Command, flag: str, count: int) -> None:
     if flag in FORMS:
         if command.form:
-            raise SyntaxProblem(f"{flag} and -{command.form} cannot be use together")
+            raise SyntaxProblem(f"{flag} and -{command.form} cannot be used together")
         command.form = flag[1:]
     elif flag in ("-h", "--help"):
         if count != 1:
@@ -118,7 +119,7 @@ def expand(command: Command) -> Command:
     """Turn the built-in words into plain requests and check what can only be checked with all arguments seen."""
     word = command.path[0] if command.path else ""
     if word == "version" and command.help:
-        raise SyntaxProblem("There is not help for this command")
+        raise SyntaxProblem("There is no help for this command")
     if not command.help:
         if word in ("connect", "disconnect", "attach", "detach"):
             expand_link(command, word)
@@ -126,7 +127,7 @@ def expand(command: Command) -> Command:
             if len(command.path) != 1 or command.values or command.verb not in ("", "show"):
                 raise SyntaxProblem("Bad syntax, usage: version [show]")
             command.verb = "show"
-        elif command.verb == "" and command.path in (["cubes"], ["netdevs"], ["topology"]):
+        elif command.verb == "" and command.path in READABLE:
             command.verb = "show"
         if command.path == ["topology"] and command.verb == "show" and not command.form:
             command.form, command.hide = "verbose", command.hide | {"uuid", "ports.uuid"}
@@ -166,7 +167,8 @@ def check(command: Command) -> None:
         what = next((f"{name}=..." for name in command.values), "-")
         raise SyntaxProblem(f"{what} is not valid with {command.verb}")
     if not command.path and not show:
-        raise SyntaxProblem(f"{command.verb or 'This'} needs a path, for example: polycubectl cubes show")
+        example = {"add": "router add r1", "del": "r1 del", "set": "r1 set loglevel=DEBUG"}.get(command.verb, "cubes show")
+        raise SyntaxProblem(f"{command.verb or 'This'} needs a path, for example: polycubectl {example}")
 
 
 def takes_stdin(command: Command, single: bool) -> bool:

@@ -16,7 +16,7 @@ COMMAND_TEXTS = {
     "del": "Delete entry of a list",
     "show": "Show entry or list [-normal | -brief | -verbose | -json | -yaml]",
 }
-NO_HELP = "\nThere is not help for this command\n"
+NO_HELP = "\nThere is no help for this command\n"
 USAGE = """\
 Usage: polycubectl [path ...] [add | del | show | set] [name=value ...] [flags]
 
@@ -41,9 +41,10 @@ BUILT_IN = (
     ("disconnect", "Disconnect ports"),
     ("attach", "Attach a transparent cube to a port or netdev"),
     ("detach", "Detach a transparent cube"),
-    ("services", "Show/Add/Del services"),
+    ("services", "Show services"),
     ("cubes", "Show running cubes"),
     ("topology", "Show how cubes are connected"),
+    ("metrics", "Show counters, as text for Prometheus"),
     ("netdevs", "Show net devices available"),
     ("version", "Show the versions of polycubectl and polycubed"),
     ("top", "Show traffic per port, every second"),
@@ -67,16 +68,8 @@ WORD_HELP = {
         (("-interval", "seconds", "Time between two readings (1)"), ("-count", "number", "End after so many readings")),
         "top -interval 0.5 -count 10",
     ),
-    ("services", ""): (tuple((verb, "command", COMMAND_TEXTS[verb]) for verb in ("add", "del", "show")), ""),
-    ("services", "add"): (
-        (
-            ("type=value", "string", "Kind of the service's code"),
-            ("uri=value", "string", "Where its code is"),
-            ("name=value", "string", "Name of the service"),
-        ),
-        "services add type=lib uri=package.module:Class name=myservice",
-    ),
-    ("services", "del"): ((("<name>", "string", "Name of the service"),), "services del myservice"),
+    ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),
+    ("metrics", ""): ((("show", "command", "Show counters of ports, drops and workers"),), ""),
     ("services", "show"): ((("<name>", "string", "Name of the service"),), "services show myservice"),
 }
 
@@ -107,7 +100,8 @@ def daemon_help(command: Command, data: object, paint: Paint) -> str:
         optional = members(data.get("optional-params"))
         if optional:
             rows += [[""], ["Other parameters:"], *(describe(f"{name}=value", each) for name, each in optional.items())]
-        example += [f"{name}={cell(info['example'])}" for name, info in optional.items() if info.get("example")]
+        telling = {name: info for name, info in optional.items() if info.get("example") and info.get("simpletype") != "boolean"}
+        example += [f"{name}={cell(info['example'])}" for name, info in telling.items()]
     elif command.verb == "set":
         rows += [describe(f"{name}=value", info) for name, info in parameters.items()]
     else:
@@ -122,7 +116,7 @@ def daemon_help(command: Command, data: object, paint: Paint) -> str:
             rows += [element_row(element) for element in elements]
             example += element_row(elements[0])[:1]
         else:
-            shown = parameters if command.verb == "del" else keys
+            shown = parameters if command.verb == "del" else keys if keys == parameters else {}  # an entry's own key is known
             rows += [describe(f"<{name}>", info) for name, info in shown.items()]
             example += [cell(info.get("example", "")) for info in shown.values()]
         if not command.verb:

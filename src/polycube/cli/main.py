@@ -42,10 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def dispatch(words: list[str]) -> int:
-    if words[:1] == ["completion"] and len(words) == 2:
+    if words[:1] == ["completion"] and len(words) < 3:
         from polycube.cli.complete import STUBS
 
-        if words[1] not in STUBS:
+        if words[-1] not in STUBS:
             raise SyntaxProblem(f"Bad syntax, usage: completion {'|'.join(STUBS)}")
         sys.stdout.write(STUBS[words[1]])
         return EXIT_OK
@@ -88,6 +88,8 @@ def run(config: Config, words: list[str]) -> int:
         body = stdin.read(command.stdin, stdin.GRACE_WITH_VALUES if complete else stdin.GRACE)
         if body is None and command.stdin:
             raise SyntaxProblem("there is no body on standard input")
+        if command.verb == "set" and body is None and not command.values:
+            raise SyntaxProblem("set needs NAME=VALUE, for example: polycubectl r1 ports p1 set peer=veth1")
     request = build(command, body, single)
     own = {"version": version()} if command.path == ["version"] else None
     if own and command.form not in ("json", "yaml"):

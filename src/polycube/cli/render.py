@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEPTHS = {"brief": 1, "normal": 2, "verbose": 3}
 STATES = {"UP": "32", "DOWN": "31"}
+MOST_INLINE = 8  # plain values of a list that are shown in a cell of a table
 
 
 class Paint:
@@ -117,7 +118,7 @@ def item_rows(item: dict[str, object], depth: int) -> list[Row]:
                 _, rows = columns_and_rows(value, depth)
                 nested.append([{f"{name} ({key})" if name else key: text for name, text in row.items()} for row in rows])
             elif depth > 0:
-                first[key] = count(value)
+                first[key] = inline(value)
     rows = [first, *({} for _ in range(max((len(part) for part in nested), default=1) - 1))]
     for part in nested:
         for row, more in zip(rows, part, strict=False):
@@ -132,7 +133,7 @@ def flatten(row: Row, item: dict[str, object], prefix: str) -> None:
             flatten(row, value, f"{prefix}{key}.")
         elif isinstance(value, list):
             if prefix:
-                row[prefix + key] = count(value)
+                row[prefix + key] = inline(value)
         else:
             row[prefix + key] = cell(value)
 
@@ -165,6 +166,13 @@ def count(items: list[object]) -> str:
     return f"[{len(items)} items]"
 
 
+def inline(items: list[object]) -> str:
+    """A list in one cell: a few plain values themselves, else their number."""
+    if 0 < len(items) <= MOST_INLINE and not any(isinstance(item, dict | list) for item in items):
+        return ",".join(map(cell, items))
+    return count(items)
+
+
 def plain(value: object) -> str:
     """A leaf's bare value. Control characters, which could play tricks on a terminal, are spelled out."""
     if value is None:
@@ -181,7 +189,7 @@ def plain(value: object) -> str:
 
 def cell(value: object) -> str:
     """The same for one line of a table."""
-    text = plain(value)
+    text = plain(value).replace("\t", " ")
     return text if text.isprintable() else "".join(each if each.isprintable() else escape(each) for each in text)
 
 

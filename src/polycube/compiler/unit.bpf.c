@@ -18,11 +18,14 @@
 #define PCN_SEC SEC("xdp.frags")
 #define ACTION_DROP XDP_DROP
 #define ACTION_STACK XDP_PASS
+#define ACTION_REDIRECT XDP_REDIRECT
 #else
+#include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #define PCN_SEC SEC("tc")
 #define ACTION_DROP TC_ACT_SHOT
 #define ACTION_STACK TC_ACT_UNSPEC /* the next program on the hook, if there is one; else the stack */
+#define ACTION_REDIRECT TC_ACT_REDIRECT
 #endif
 
 static __always_inline void count_drop(__u32 reason)
@@ -89,12 +92,41 @@ static __always_inline void read_meta(struct pcn_ctx *ctx, struct pcn_meta *meta
 #endif
 }
 
+/* What was counted as sent did not get away after all. */
+static __always_inline void uncount_tx(__u32 id, __u32 len)
+{
+	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &id);
+
+	if (counter) {
+		counter->tx_packets--;
+		counter->tx_bytes -= len;
+	}
+}
+
+#ifdef PCN_TC
+/*
+ * Whether a frame may enter the other end of a veth past its queue. On that way it counts as one for the host there whatever its address says
+ * (and on kernels before 6.15 as one for somebody else, unless the type is set here), so flooded and group frames take the ordinary one.
+ */
+static __always_inline int for_peer(struct pcn_ctx *ctx, const struct pcn_packet *pkt)
+{
+	struct ethhdr *eth;
+
+	if (pkt->flags & (PCN_META_FLOODED | PCN_META_HOPS))
+		return 0;
+	eth = pcn_at(ctx, 0, sizeof(*eth));
+	if (!eth || eth->h_dest[0] & 1)
+		return 0;
+	return ctx->pkt_type == PACKET_HOST || !bpf_skb_change_type(ctx, PACKET_HOST);
+}
+#endif
+
 /* Follows the next hop of a port whose entry is in hand. */
 static __always_inline int follow(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct pcn_port *port)
 {
-	count_tx(port->id, pkt->len);
 #ifdef PCN_TC
 	if (port->flags & PCN_PORT_HOOK) {
+		count_tx(port->id, pkt->len);
 		if (ctx->ifindex == port->target)
 			return ACTION_STACK;
 		ctx->mark = PCN_MARK_DONE;
@@ -105,30 +137,31 @@ static __always_inline int follow(struct pcn_ctx *ctx, struct pcn_packet *pkt, c
 #ifdef PCN_XDP
 		long action = bpf_redirect_map(&pcn_netdevs, port->id, XDP_ABORTED);
 #else
-		long action = port->flags & PCN_PORT_PEER ? bpf_redirect_peer(port->target, 0) : bpf_redirect(port->target, 0);
+		long action = port->flags & PCN_PORT_PEER && for_peer(ctx, pkt) ? bpf_redirect_peer(port->target, 0) : bpf_redirect(port->target, 0);
 #endif
-#ifdef PCN_XDP
-		if (action != XDP_REDIRECT)
-#else
-		if (action != TC_ACT_REDIRECT)
-#endif
+		if (action != ACTION_REDIRECT)
 			return drop(pkt, PCN_DROP_NO_NETDEV);
+		count_tx(port->id, pkt->len);
 		return action;
 	}
 	if (port->next == PCN_NEXT_CUBE) {
 		struct pcn_meta meta = {
 			.port = port->peer_port,
-			.flags = pkt->flags & (PCN_META_TRACE | PCN_META_HOPS),
+			.flags = pkt->flags & (PCN_META_TRACE | PCN_META_FLOODED | PCN_META_HOPS),
 			.id = port->peer_id,
 		};
 
+		count_tx(port->id, pkt->len);
 		write_meta(ctx, &meta);
 		bpf_tail_call(ctx, &pcn_progs, port->target);
+		uncount_tx(port->id, pkt->len);
 		return drop(pkt, PCN_DROP_HOPS);
 	}
-	if (port->next == PCN_NEXT_STACK)
+	if (port->next == PCN_NEXT_STACK) {
+		count_tx(port->id, pkt->len);
 		return ACTION_STACK;
-	return drop(pkt, PCN_DROP_NO_PEER);
+	}
+	return drop(pkt, port->id ? PCN_DROP_NO_PEER : PCN_DROP_NO_PORT);
 }
 
 /* Counts a frame that came by a tail call. TC: one that was injected has its port in the mark, but no room for the port's id. */

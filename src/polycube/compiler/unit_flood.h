@@ -23,8 +23,10 @@ static __always_inline void flood_copy(struct flood *flood, __u32 number)
 	if (!port || port->next == PCN_NEXT_NONE)
 		return;
 	if (port->next == PCN_NEXT_NETDEV && !(port->flags & PCN_PORT_INDIRECT)) {
-		count_tx(port->id, flood->len);
-		bpf_clone_redirect(ctx, port->target, 0);
+		if (bpf_clone_redirect(ctx, port->target, 0) < 0)
+			count_drop(PCN_DROP_NO_NETDEV);
+		else
+			count_tx(port->id, flood->len);
 	} else {
 		__u32 mark = ctx->mark;
 
@@ -33,7 +35,8 @@ static __always_inline void flood_copy(struct flood *flood, __u32 number)
 			return;
 		}
 		ctx->mark = PCN_MARK(pcn_cube * 2, flood->hops + PCN_META_HOP, PCN_MARK_OUT | number);
-		bpf_clone_redirect(ctx, pcn_inject, BPF_F_INGRESS);
+		if (bpf_clone_redirect(ctx, pcn_inject, BPF_F_INGRESS)) /* the CPU's queue is full, say */
+			count_drop(PCN_DROP_NO_NETDEV);
 		ctx->mark = mark;
 	}
 }
@@ -94,6 +97,7 @@ static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 	if (!flood.copies)
 		return drop(pkt, PCN_DROP_NO_MEMBERS);
 #ifdef PCN_TC
+	pkt->flags |= PCN_META_FLOODED;
 	return output(ctx, pkt, flood.last);
 #else
 	struct pcn_flood_key key = {.domain = number, .port = PCN_ANY_PORT};

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads back from bpffs what the project keeps in the kernel, as the resources of operation.py.
 
-What a killed daemon left half done shows as a resource of its own or not at all: a unit counts only when all its programs are pinned.
+What a killed daemon left half done, or half removed, shows as a resource of its own or not at all: a unit counts only when all its
+programs and the maps that each has are pinned.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Reader:
             for unit in pin.listing(self.paths.units / uuid):
                 folder = self.paths.units / uuid / unit
                 pins = set(pin.listing(folder))
-                if not any(names <= pins for names in PROGRAMS.values()):
+                if not any(names | {"cfg", "ports"} <= pins for names in PROGRAMS.values()):
                     pin.remove(folder)
                     continue
                 for name in pins & (PROGRAMS[False] | PROGRAMS[True]):

@@ -77,6 +77,7 @@ class Kernel:
         self.preparations: dict[int, readiness.Preparation] = {}  # ifindex -> what was set for XDP, to be restored
         self._maps: dict[Path, Map] = {}  # open pins
         self._former_macs: dict[int, Mac] = {}  # ifindex -> what it was before a cube gave it its own
+        self._given: set[tuple[int, str]] = set()  # ifindex and address: those that netdevs did not have before
 
     async def start(self, injectors: Mapping[str, bytes]) -> None:
         """Makes what all cubes share: folders, the ways in for frames of the slow path. `injectors`: hook -> object."""
@@ -240,21 +241,31 @@ class Kernel:
 
     async def _set_host(self, index: int, new: dict[str, str]) -> None:
         await _create_veth(new["name"], index, new["port"], index + 1)
-        await self.links.disable_ipv6(index + 1)
-        for end in (index, index + 1):
-            await self.links.set_up(end)
+        try:
+            await self.links.disable_ipv6(index + 1)
+            for end in (index, index + 1):
+                await self.links.set_up(end)
+        except BaseException:
+            await self._unset_host(index, new)
+            raise
 
     async def _unset_host(self, index: int, old: Any) -> None:
         if await self.links.find(index):
             await self.links.delete(index)
 
     async def _set_veth(self, index: int, new: dict[str, str]) -> None:
+        await self._unset_veth(index, None)  # one that a killed daemon left without its program
         await _create_veth(new["name"] + "a", index, new["name"] + "b", index + 1)
-        for end in (index, index + 1):
-            await self.links.disable_ipv6(end)
-            await self.links.set_up(end)
-        with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, XdpMode[new["mode"].upper()]) as link:
-            link.pin(self.paths.link(index + 1, Point.XDP))
+        mode = XdpMode[new["mode"].upper()]
+        try:
+            for end in (index, index + 1):
+                await self.links.disable_ipv6(end)
+                await self.links.set_up(end)
+            with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, mode) as link:
+                link.pin(self.paths.link(index + 1, Point.XDP))
+        except BaseException:
+            await self._unset_veth(index, new)
+            raise
 
     async def _unset_veth(self, index: int, old: Any) -> None:
         pin.remove(self.paths.link(index + 1, Point.XDP))
@@ -300,13 +311,16 @@ class Kernel:
                 await self.links.set_mac(ifindex, Mac.parse(new))
         elif parse_interface(property) not in netdev.addresses:
             await self.links.add_address(ifindex, parse_interface(property))
+            self._given.add((ifindex, property))
 
     async def _unset_netdev(self, ifindex: int, property: str, old: Any) -> None:
         netdev = await self.links.find(ifindex)
         former = self._former_macs.pop(ifindex, None) if property == "mac" else None
+        given = (ifindex, property) in self._given
+        self._given.discard((ifindex, property))
         if netdev and former:
             await self.links.set_mac(ifindex, former)
-        elif netdev and property != "mac" and parse_interface(property) in netdev.addresses:
+        elif netdev and given and parse_interface(property) in netdev.addresses:
             await self.links.del_address(ifindex, parse_interface(property))
 
     # ---- counters ----

@@ -2,9 +2,9 @@
 """The fork server: a small process that has imported what every worker needs, and forks one when asked.
 
 A worker starts in milliseconds and shares these pages with the others. It runs no threads and no event loop, so that forking is safe.
-Its socket (SOCK_SEQPACKET) carries one JSON object a message: a request `{"settings"}` with two file descriptors, the worker's socket
-and its stderr; the answer `{"pid"}` with a pidfd; and, whenever a worker ended, `{"ended": pid, "status": how}`. It ends when the
-daemon closes its end; workers see that by their own sockets.
+Its socket (SOCK_SEQPACKET) carries one JSON object a message: a request `{"number", "settings"}` with two file descriptors, the worker's
+socket and its stderr; the answer `{"number", "pid"}` with a pidfd; and, whenever a worker ended, `{"ended": pid, "status": how}`. It ends
+when the daemon closes its end; workers see that by their own sockets.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _spawn(control: socket.socket, request: dict[str, Any], fds: list[int], priv
     for fd in fds:
         os.close(fd)
     pidfd = os.pidfd_open(pid)
-    socket.send_fds(control, [json.dumps({"pid": pid}).encode()], [pidfd])
+    socket.send_fds(control, [json.dumps({"number": request["number"], "pid": pid}).encode()], [pidfd])
     os.close(pidfd)
 
 

@@ -37,24 +37,47 @@ class Executor:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.resources: dict[Key, Any] = {}
+        self.failed: dict[Key, KernelError] = {}  # what `mend` could not do, and nobody has done since
 
     async def execute(self, plan: Plan) -> list[Operation]:
-        """Carries out everything but `plan.last`; returns what was done, for `undo`. KernelError: nothing has changed."""
+        """Carries out everything but `plan.last`; returns what was done, for `undo`. KernelError: nothing has changed.
+
+        What failed in an earlier `mend` is tried again, but the plan does not depend on it: it is of somebody else's netdev.
+        """
+        self._forget_failures(plan)
         done: list[Operation] = []
         try:
             for operation in plan.ahead:
-                done.append(await self._carry_out(operation))
+                await self._do(operation, done)
             if plan.behind:
                 await asyncio.to_thread(grace)
                 for operation in plan.behind:
-                    done.append(await self._carry_out(operation))
+                    await self._do(operation, done)
         except BaseException:
             await self.undo(done)
             raise
         return done
 
+    async def _do(self, operation: Operation, done: list[Operation]) -> None:
+        try:
+            done.append(await self._carry_out(operation))
+        except KernelError as error:
+            known = self.failed.get(operation.key)
+            if known is None or known.operation.new != operation.new:
+                raise
+            self.failed[operation.key] = error
+        else:
+            self.failed.pop(operation.key, None)
+
+    def _forget_failures(self, plan: Plan) -> None:
+        """Those that nobody wants any more."""
+        if self.failed:
+            wanted = {operation.key for operation in plan}
+            self.failed = {key: error for key, error in self.failed.items() if key in wanted}
+
     async def mend(self, plan: Plan) -> list[KernelError]:
         """Carries out as much of a plan as can be; for events and starts, where there is nobody to refuse."""
+        self._forget_failures(plan)
         failures: list[KernelError] = []
         waited = False
         for operation in plan:
@@ -65,6 +88,10 @@ class Executor:
                 await self._carry_out(operation)
             except KernelError as error:
                 failures.append(error)
+                if operation.key.kind is not Kind.MAP:
+                    self.failed[operation.key] = error
+            else:
+                self.failed.pop(operation.key, None)
         return failures
 
     async def undo(self, done: Sequence[Operation]) -> None:

@@ -54,6 +54,7 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
+        self._number = 0  # of the last request: whoever gave one up gets no answer in the place of another
         self._answer: asyncio.Future[tuple[int, int]] | None = None
         self._children: dict[int, asyncio.Future[int | None]] = {}
 
@@ -90,7 +91,8 @@ class ForkServer:
             reading, writing = os.pipe()
             self._answer = loop.create_future()
             try:
-                message = json.dumps({"settings": asdict(settings)}).encode()
+                self._number += 1
+                message = json.dumps({"number": self._number, "settings": asdict(settings)}).encode()
                 socket.send_fds(self._control, [message], [theirs.fileno(), writing])
                 pid, pidfd = await self._answer
             except BaseException as error:
@@ -130,7 +132,7 @@ class ForkServer:
                 ended.set_result(message["status"])
             return
         self._children[message["pid"]] = asyncio.get_running_loop().create_future()
-        if self._answer is not None and not self._answer.done():
+        if self._answer is not None and not self._answer.done() and message["number"] == self._number:
             self._answer.set_result((message["pid"], fds[0]))
         else:  # whoever wanted it is gone: its socket is closed, hence it ends by itself
             os.close(fds[0])

@@ -128,7 +128,10 @@ async def body_of(request: Request) -> Any:
     if not content.strip():
         return {}
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        data = json.loads(content, parse_constant=_no_constant)
+        if b"\\u" in content:  # half of a surrogate pair, which is no text and can't be stored
+            json.dumps(data, ensure_ascii=False).encode()
+        return data
     except (ValueError, RecursionError) as error:
         raise problem(Tag.INVALID_VALUE, (), f"is not JSON: {error}") from None
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -21,15 +21,17 @@ import structlog
 
 from polycube.core.adopt import Reader
 from polycube.core.kernel import INTERNAL, Kernel, KernelError
-from polycube.core.message import Instance, Recorded
+from polycube.core.message import Instance
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
 from polycube.core.topology import PortState, World, build, endless_loop
 from polycube.core.wire import CallTimeout
+from polycube.daemon.answers import Answers
 from polycube.daemon.controller import Result
 from polycube.daemon.draft import Absent, Draft, Entry, Refused
 from polycube.daemon.executor import Executor
 from polycube.daemon.facts import Facts, Told
+from polycube.daemon.log import quietly
 from polycube.daemon.objects import Objects
 from polycube.daemon.records import Kept, restored
 from polycube.daemon.records import changes as store_change
@@ -57,16 +59,6 @@ class Failed(PolycubeError):
         super().__init__(f"Nothing was changed: {error}")
 
 
-@dataclass
-class Answers:
-    """What workers said to a change; `commit` or `rollback` is still to follow for each cube of `touched`."""
-
-    touched: list[Entry] = field(default_factory=list)
-    told: dict[str, Told] = field(default_factory=dict)
-    writes: list[Operation] = field(default_factory=list)
-    wishes: dict[str, Wishes] = field(default_factory=dict)
-
-
 class Keeper:
     """Holds all cubes, and changes them."""
 
@@ -82,13 +74,22 @@ class Keeper:
         self.attached: dict[str, tuple[str, ...]] = {}
         self.present: dict[str, Netdev] = {}  # netdevs of this namespace, by name
         self.states: dict[tuple[str, str], PortState] = {}
-        self.problems: dict[int, str] = {}  # ifindex -> why an attachment failed at an event
         self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
         self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
         self._kept = Kept({}, {}, {}, Absent())
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
+
+    def state_of(self, cube: str, port: str) -> PortState:
+        """Whether frames can pass a port, also in view of what could not be set up at its netdev."""
+        state = self.states.get((cube, port), PortState(False, "not set up"))
+        netdev = self.present.get(state.netdev)
+        for key, error in list(self.executor.failed.items()) if netdev else ():
+            assert netdev
+            if key.kind in (Kind.ATTACH, Kind.READY) and key.name[0] == netdev.ifindex:
+                return PortState(False, str(error.cause), state.netdev)
+        return state
 
     # ---- the way of every change ----
 
@@ -109,34 +110,52 @@ class Keeper:
 
     async def _try(self, act: Callable[[Draft], None], dry_run: bool) -> Result:
         """Workers are asked without the lock, since their answer may be long in coming; if something else was changed meanwhile, the
-        change is begun again, and after a few times with the lock held."""
+        change is begun again, and after a few times with the lock held. Locks of services are always taken before it."""
+        asked: set[str] = set()  # services, by this attempt or an earlier one
         for attempt in count():
-            async with AsyncExitStack() as held:
-                await held.enter_async_context(self._lock)
-                version = self._version
-                draft = Draft(self.entries, self.attached, self._kept.absent)
-                act(draft)
-                draft.settle({name: one.kind for name, one in self.present.items()})
-                draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
-                world = await self._worlds.of(draft, self.present, self._wishes)
-                loop = endless_loop(world)
-                if loop:
-                    raise Refused(f"Joining {loop} would close a loop of cubes that flood; on generic XDP frames would go round for ever")
-                built = build(world)
-                questions = self._questions(draft, built[1])
-                if attempt < PATIENCE:
-                    await held.aclose()
-                for service in sorted({entry.service for entry, _ in questions}):
-                    await held.enter_async_context(self._asking[service])
-                if self._version != version:
-                    continue
-                answers = await self._ask(draft, questions)
-                if attempt < PATIENCE:
+            patient = attempt < PATIENCE
+            draft = Draft({}, {})
+            try:
+                async with AsyncExitStack() as held:
+                    await self._hold(held, () if patient else asked)
                     await held.enter_async_context(self._lock)
-                if self._version == version:
-                    return await self._settle(draft, world, built, answers, dry_run)
-                await self._rollback(answers)
+                    version = self._version
+                    draft = Draft(self.entries, self.attached, self._kept.absent)
+                    world = await self._drawn(draft, act)
+                    built = build(world)
+                    questions = self._questions(draft, built[1])
+                    services = {entry.service for entry, _ in questions}
+                    unheld, asked = services - asked, asked | services
+                    if patient:
+                        await held.aclose()
+                        await self._hold(held, services)
+                    if self._version != version or (unheld and not patient):
+                        continue
+                    answers = await self._ask(draft, questions)
+                    if patient:
+                        await held.enter_async_context(self._lock)
+                    if self._version == version:
+                        return await self._settle(draft, world, built, answers, dry_run)
+                    await self._rollback(answers)
+            finally:
+                standing = {entry.uuid for entry in self.entries.values()}
+                self._worlds.forget(entry.uuid for entry in draft.cubes.values() if entry.uuid not in standing)
         raise AssertionError
+
+    async def _hold(self, held: AsyncExitStack, services: Collection[str]) -> None:
+        for service in sorted(services):
+            await held.enter_async_context(self._asking[service])
+
+    async def _drawn(self, draft: Draft, act: Callable[[Draft], None]) -> World:
+        """The draft after the change, as the topology sees it; refuses what can't be."""
+        act(draft)
+        draft.settle({name: one.kind for name, one in self.present.items()})
+        draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
+        world = await self._worlds.of(draft, self.present, self._wishes)
+        loop = endless_loop(world)
+        if loop:
+            raise Refused(f"Joining {loop} would close a loop of cubes that flood; on generic XDP frames would go round for ever")
+        return world
 
     async def _settle(
         self, draft: Draft, world: World, built: tuple[dict[Key, Any], dict[tuple[str, str], PortState]], answers: Answers, dry_run: bool
@@ -180,6 +199,7 @@ class Keeper:
             self._wishes.pop(entry.uuid, None)
             await quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
         await self.executor.finish(steps)
+        self._worlds.forget(entry.uuid for entry in gone)
         for sentence in self.kernel.lost:
             log.warning(sentence)
         self.kernel.lost.clear()
@@ -226,11 +246,7 @@ class Keeper:
             recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
         else:
             recorded = await self.workers.create(entry.service, await self._instance(entry, told))
-        answers.touched.append(entry)
-        answers.told[entry.uuid] = told
-        answers.writes += _writes(entry.uuid, recorded)
-        cfg = dict(self._wishes.get(entry.uuid, NO_WISHES).cfg) | {name: value.hex() for name, value in recorded.cfg.items()}
-        answers.wishes[entry.uuid] = Wishes(cfg, recorded.netdevs)
+        answers.take(entry, told, recorded, self._wishes.get(entry.uuid, NO_WISHES))
 
     async def _rollback(self, answers: Answers) -> None:
         for entry in answers.touched:
@@ -338,27 +354,32 @@ class Keeper:
             if not lost and {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
                 return
             self._version += 1
-            self.problems.clear()
-            draft = Draft(self.entries, self.attached)
-            if lost & self.present.keys():
-                self.present = {name: one for name, one in netdevs.items() if name not in lost}
-                await self._mend(plan(self.executor.resources, build(await self._worlds.of(draft, self.present, self._wishes))[0]))
-                self.present = dict(netdevs)
-            resources, states = build(await self._worlds.of(draft, self.present, self._wishes))
-            steps = plan(self.executor.resources, resources)
-            await self._note_readiness(steps)
-            await self._mend(steps)
-            self.states = states
-            await self.kernel.renew_readiness()
-            await self._save(draft)
+            try:
+                await self._follow(lost)
+            except BaseException:
+                self.present = before  # the next time, these are changes again
+                raise
         await quietly(self.change(lambda draft: None), "tell cubes of their netdevs")
+
+    async def _follow(self, lost: set[str]) -> None:
+        """Has the kernel follow the netdevs that are there; what hung on the lost ones, of which some may be back, is taken away first."""
+        draft, present = Draft(self.entries, self.attached), self.present
+        if lost & present.keys():
+            self.present = {name: one for name, one in present.items() if name not in lost}
+            await self._mend(plan(self.executor.resources, build(await self._worlds.of(draft, self.present, self._wishes))[0]))
+            self.present = present
+        resources, states = build(await self._worlds.of(draft, present, self._wishes))
+        steps = plan(self.executor.resources, resources)
+        await self._note_readiness(steps)
+        await self._mend(steps)
+        self.states = states
+        await self.kernel.renew_readiness()
+        await self._save(draft)
 
     async def _mend(self, steps: Plan) -> None:
         """Does what can be done of a plan, and says what can't."""
         for failure in await self.executor.mend(steps):
             log.error("could not be set up", reason=str(failure))
-            if failure.operation.key.kind in (Kind.ATTACH, Kind.READY):
-                self.problems[failure.operation.key.name[0]] = str(failure.cause)
 
     async def close(self) -> None:
         """Ends the workers; the kernel keeps forwarding."""
@@ -376,17 +397,3 @@ def _standing(netdevs: Mapping[str, Netdev]) -> dict[str, tuple[int, bool]]:
 def _loading(steps: Plan) -> Plan:
     """The part of a plan that creates maps, so that it is known which are new."""
     return Plan(tuple(one for one in steps.ahead if one.key.kind in (Kind.STATE, Kind.UNIT)))
-
-
-def _writes(uuid: str, recorded: Recorded) -> list[Operation]:
-    return [
-        Operation(Key(Kind.MAP, (uuid, one.map, one.key.hex())), None, None if one.value is None else one.value.hex())
-        for one in recorded.writes
-    ]
-
-
-async def quietly(call: Awaitable[Any], what: str) -> None:
-    try:
-        await call
-    except PolycubeError as error:
-        log.error("after a change", step=what, reason=str(error))

@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars as bound
 
-__all__ = ["LEVELS", "bound", "configure", "logger", "relay"]
+from polycube.model import PolycubeError
+
+__all__ = ["LEVELS", "bound", "configure", "logger", "quietly", "relay"]
 
 TRACE, OFF = 5, 100
 LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warn": 30, "err": 40, "critical": 50, "off": OFF}
@@ -75,6 +77,14 @@ def configure(level: str, *, file: Path | None = None, stream: Any = None, json:
 def logger(**fields: Any) -> Any:
     """A logger with some fields bound."""
     return structlog.get_logger("polycube").bind(**fields)
+
+
+async def quietly(call: Awaitable[Any], what: str) -> None:
+    """For what follows a change that stands already: its failure is logged."""
+    try:
+        await call
+    except PolycubeError as error:
+        structlog.get_logger("polycubed").error("after a change", step=what, reason=str(error))
 
 
 def relay(service: str, line: Mapping[str, Any]) -> None:

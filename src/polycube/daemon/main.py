@@ -47,6 +47,7 @@ from polycube.net.watch import Watcher
 log = structlog.get_logger("polycubed")
 GROUP = "polycube"
 SETTLE = 0.002  # seconds in which further netdev events are taken together
+AGAIN = 5.0  # seconds after which what could not be done for them is tried again
 
 
 class Gate:
@@ -159,7 +160,7 @@ def listeners(options: Options) -> list[socket.socket]:
 
 
 async def watch(watcher: Watcher, keeper: Keeper) -> None:
-    """Tells the manager of every change of netdevs, taking together what comes at once."""
+    """Tells the keeper of every change of netdevs, taking together what comes at once."""
     changed = asyncio.Event()
     removed: set[int] = set()
 
@@ -174,6 +175,9 @@ async def watch(watcher: Watcher, keeper: Keeper) -> None:
                 await keeper.netdevs_changed({one.name: one for one in watcher.netdevs.values()}, gone)
             except Exception:
                 log.exception("could not follow a change of netdevs")
+                removed.update(gone)
+                await asyncio.sleep(AGAIN)
+                changed.set()
 
     telling = asyncio.create_task(tell())
     try:

@@ -10,10 +10,21 @@ from typing import Any
 from polycube import __version__
 from polycube.core.kernel import INTERNAL
 from polycube.core.registry import Installed
-from polycube.core.topology import PortState
-from polycube.daemon.controller import Change, CubeView, DeleteCube, EditCube, Placement, Planned, Result, Service, applied
+from polycube.daemon.controller import (
+    Change,
+    CubeView,
+    DeleteCube,
+    EditCube,
+    NoSuchCube,
+    Placement,
+    Planned,
+    Result,
+    Service,
+    applied,
+)
 from polycube.daemon.draft import Draft, Entry, Refused
-from polycube.daemon.keeper import Keeper, quietly
+from polycube.daemon.keeper import Keeper
+from polycube.daemon.log import quietly
 from polycube.daemon.metrics import render
 from polycube.daemon.objects import Objects
 from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, resolve
@@ -50,8 +61,15 @@ class Manager:
     def version(self) -> str:
         return __version__
 
+    def _entry(self, name: str) -> Entry:
+        """A cube, which may have gone since the request was begun."""
+        entry = self._keeper.entries.get(name)
+        if entry is None:
+            raise NoSuchCube(name, list(self._keeper.entries))
+        return entry
+
     async def overlay(self, name: str, path: Path = ()) -> Mapping[str, Any]:
-        entry = self._keeper.entries[name]
+        entry = self._entry(name)
         common = self._common(entry)
         if path and path[0] in ("uuid", "type", "service-name", "loglevel", "parent", "name"):
             return common
@@ -68,15 +86,10 @@ class Manager:
             return common | ({"parent": parent} if parent else {})
         common["ports"] = []
         for port in entry.standard.ports.values():
-            state = self._state_of(entry, port.name)
+            state = self._keeper.state_of(entry.name, port.name)
             line = {"name": port.name, "uuid": f"{entry.uuid[:-4]}{entry.ports[port.name][0]:04x}", "status": "UP" if state.up else "DOWN"}
             common["ports"].append(line if state.up else line | {"reason": state.reason})
         return common
-
-    def _state_of(self, entry: Entry, port: str) -> PortState:
-        state = self._keeper.states.get((entry.name, port), PortState(False, "not set up"))
-        problem = self._keeper.problems.get(self._keeper.present[state.netdev].ifindex, "") if state.netdev in self._keeper.present else ""
-        return PortState(False, problem, state.netdev) if problem else state
 
     def topology_of(self, ifname: str) -> Mapping[str, Any]:
         if ifname not in self._keeper.present:
@@ -154,7 +167,7 @@ class Manager:
     async def action(self, name: str, path: Path, input: Node | None, *, dry_run: bool) -> Result:
         if dry_run:
             raise Refused(f"{'/'.join(path)} of {name} is an action: what it would do can't be shown")
-        entry = self._keeper.entries[name]
+        entry = self._entry(name)
         body = dump(input) if input is not None else None
         return Result(output=await self._keeper.workers.action(entry.service, entry.uuid, path, body))
 

@@ -75,8 +75,7 @@ class _Collector:
             yield "ingress", entry.ids[0], True
             yield "egress", entry.ids[1], True
         for name, (_, id) in entry.ports.items():
-            state = self.keeper.states.get((entry.name, name))
-            yield name, id, bool(state and state.up)
+            yield name, id, self.keeper.state_of(entry.name, name).up
 
     def _drops(self) -> Metric:
         family = CounterMetricFamily("polycube_cube_drops", "Frames that a cube dropped", labels=["cube", "service", "reason"])

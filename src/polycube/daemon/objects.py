@@ -44,7 +44,9 @@ class Objects:
         path = self._folder / f"{digest}.o"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            draft = path.with_suffix(".new")  # whoever is killed in the middle leaves no half of it under its name
+            draft.write_bytes(data)
+            draft.replace(path)
         with Object.open(data, installed.name[:15]) as object:
             floods = "domains" in object.maps
         egress = has_egress(installed.function, Hook(hook))

@@ -187,7 +187,7 @@ class Workers:
                 waiting=slot.totals.get("waiting", 0),
                 last_end=slot.last_end,
             )
-            for slot in self._slots.values()
+            for slot in list(self._slots.values())  # metrics ask from a thread
         ]
 
     # ---- below ----

@@ -179,7 +179,7 @@ class Slot:
             begun = time.monotonic()
             try:
                 await self._live()
-            except PolycubeError as error:
+            except Exception as error:  # also of the system, such as no more file descriptors: it passes
                 self._say("error", f"worker does not start: {error}")
                 self.last_end = str(error)
             self.restarts += 1

@@ -6,7 +6,7 @@ What a cube's part was made from is remembered, so that a change of one among hu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,13 +62,18 @@ class Worlds:
                 spec = replace(entry.bare, units=units, floods=floods, egress=egress, cfg=wishes.cfg, netdevs=wishes.netdevs)
                 self._specs[entry.uuid] = known = (entry, more, spec)
             specs[name] = known[2]
-        if len(self._specs) > 2 * len(specs) + 16:  # of drafts that came to nothing
-            uuids = {spec.uuid for spec in specs.values()}
-            self._specs = {uuid: known for uuid, known in self._specs.items() if uuid in uuids}
         return World(specs, await self._netdev_specs(draft, present), draft.attached, INJECT_INNER)
+
+    def forget(self, uuids: Iterable[str]) -> None:
+        """What is kept of cubes that are gone, or never came to be."""
+        gone = {uuid for uuid in uuids if self._specs.pop(uuid, None)}
+        for key in [key for key in self._loads if key[0] in gone] if gone else ():
+            del self._loads[key]
 
     async def _netdev_specs(self, draft: Draft, present: Mapping[str, Netdev]) -> dict[str, NetdevSpec]:
         users = {port.peer for entry, port in draft.ports() if entry.hook == "xdp"}
+        indexes = {one.ifindex for one in present.values()}
+        self._xdp_problems = {ifindex: known for ifindex, known in self._xdp_problems.items() if ifindex in indexes}
         specs = {}
         for name, one in present.items():
             problem = await self._xdp_problem(one) if name in users else ""

@@ -153,7 +153,7 @@ class Router(Cube[RouterConfig]):
                 self.log.warning(f"port {name} does not take the address {address} of {netdev.name}: {error}")
 
     def netdev(self) -> dict[str, dict[str, Any]]:
-        """What ports give to the netdevs they are connected to: only what is configured, and is not what the netdev has already."""
+        """What ports give to the netdevs they are connected to: what is configured; a netdev may have it already."""
         wanted: dict[str, dict[str, Any]] = {}
         for name, port in self.current.ports.items() if self.current is not None else ():
             facts = self.ports.get(name)

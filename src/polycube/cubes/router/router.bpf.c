@@ -16,7 +16,7 @@ static __always_inline int exceeds(struct pcn_ctx *ctx, struct pcn_packet *pkt, 
 	pkt->l3 = ETH_HLEN;
 	pkt->l4 = ETH_HLEN + header;
 	pkt->l4_proto = proto;
-	asm volatile("" : "+r"(ctx)); /* as in frame_at */
+	asm volatile("" : "+r"(ctx));
 	return !pcn_fits(ctx, pkt, mtu);
 #else
 	return 1;
@@ -280,7 +280,8 @@ static __always_inline int has_tag(struct pcn_ctx *ctx)
 /* A frame arrives at a port: for the port's MAC or a group, untagged, and then by its protocol. */
 HANDLER(ingress)
 {
-	struct router_interface *in = bpf_map_lookup_elem(&interfaces, &pkt->in_port);
+	__u32 port = pkt->in_port;
+	struct router_interface *in = bpf_map_lookup_elem(&interfaces, &port);
 	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
 	int group;
 

@@ -24,7 +24,7 @@ struct simplebridge_station {
 
 /* Memory for stations as they come: a table of the full size for each bridge would be 6 MB, most of it never used. */
 MAP_FLAGS(fdb, HASH, struct simplebridge_mac, struct simplebridge_station, 65536, BPF_F_NO_PREALLOC);
-MAP(learn_failures, PERCPU_ARRAY, __u32, __u64, 1); /* stations that found the table full */
+MAP(learn_failures, PERCPU_ARRAY, __u32, __u64, 1); /* stations that the table did not take: it is full, or memory is short */
 
 CFG(__u32, aging_time);
 
@@ -41,6 +41,7 @@ static __always_inline void simplebridge_learn(struct pcn_packet *pkt, const str
 	struct simplebridge_station *known = bpf_map_lookup_elem(&fdb, source);
 	struct simplebridge_station station = {.seen = now, .port = pkt->in_port};
 	__u32 zero = 0;
+	long error;
 	__u64 *failures;
 
 	if (known) {
@@ -52,7 +53,8 @@ static __always_inline void simplebridge_learn(struct pcn_packet *pkt, const str
 			known->seen = now;
 		return;
 	}
-	if (bpf_map_update_elem(&fdb, source, &station, BPF_NOEXIST) != -7 /* E2BIG */)
+	error = bpf_map_update_elem(&fdb, source, &station, BPF_NOEXIST);
+	if (!error || error == -17 /* EEXIST: learned by another CPU meanwhile */)
 		return;
 	failures = bpf_map_lookup_elem(&learn_failures, &zero);
 	if (failures)
@@ -79,7 +81,8 @@ HANDLER(ingress)
 		return pcn_flood(pkt, 0);
 	}
 	station = bpf_map_lookup_elem(&fdb, &mac);
-	if (!station || (!(station->flags & SIMPLEBRIDGE_STATIC) && now - station->seen > aging_time))
+	/* Signed: another CPU may have heard it in the second after `now`. */
+	if (!station || (!(station->flags & SIMPLEBRIDGE_STATIC) && (__s32)(now - station->seen) > (__s32)aging_time))
 		return pcn_flood(pkt, 0);
 	if (station->port == pkt->in_port)
 		return pcn_drop(pkt, SAME_PORT);

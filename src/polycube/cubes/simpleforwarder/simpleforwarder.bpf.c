@@ -15,7 +15,8 @@ MAP(actions, HASH, __u32, struct simpleforwarder_action, 1024);
 
 HANDLER(ingress)
 {
-	struct simpleforwarder_action *action = bpf_map_lookup_elem(&actions, &pkt->in_port);
+	__u32 port = pkt->in_port;
+	struct simpleforwarder_action *action = bpf_map_lookup_elem(&actions, &port);
 
 	if (!action)
 		return pcn_drop(pkt, NO_ACTION);

@@ -25,7 +25,7 @@ enum pcn_next {
 };
 
 enum pcn_port_flag {
-	PCN_PORT_PEER = 1,       /* TC: the netdev is a veth into another namespace: bpf_redirect_peer reaches it without its queue */
+	PCN_PORT_PEER = 1,       /* TC: the netdev is a veth into another namespace: bpf_redirect_peer spares frames for the host there a queue */
 	PCN_PORT_OWN_FLOOD = 2,  /* XDP: floods from this port have a device map of their own (exclusion is not by netdev) */
 	PCN_PORT_INDIRECT = 4,   /* a flooded copy can't be put on a netdev directly: egress code or a cube comes first */
 	PCN_PORT_HOOK = 8,       /* TC: end of a netdev's own chain; on the hook of `target` itself the frame just goes on */
@@ -58,6 +58,7 @@ struct pcn_counter {
 enum pcn_meta_flag {
 	PCN_META_OUT = 1, /* send out of `port` instead of treating it as received there */
 	PCN_META_TRACE = 2,
+	PCN_META_FLOODED = 4,   /* TC: one of many copies; not for whoever gets it in particular */
 	PCN_META_HOP = 0x100,   /* a flooded copy came back in by a device: one more hop */
 	PCN_META_HOPS = 0x1f00, /* the hops so far; a copy that has them all is dropped, which ends loops */
 };

@@ -46,6 +46,7 @@ struct pcn_packet {
 	__u16 proto;    /* EtherType behind the tags, network byte order */
 	__u16 l3;       /* offset of the network header */
 	__u16 l4;       /* offset of the transport header; 0: there is none (not IP, a later fragment, no next header) */
+	__u32 end;      /* offset behind an IP packet: what follows in the frame is padding */
 	__u8 l4_proto;
 	__u8 fragment;  /* enum pcn_fragment */
 	__u8 vlans;     /* tags found, up to PCN_MAX_VLANS, the one in the skb's metadata included */

@@ -34,10 +34,16 @@ static __always_inline int pcn_fits(struct pcn_ctx *ctx, const struct pcn_packet
  */
 static __always_inline int pcn_fits_netdev(struct pcn_ctx *ctx, __u32 ifindex, int more, __u32 *mtu)
 {
-	*mtu = 0;
+	long result;
+
 #ifdef PCN_TC
-	return !bpf_check_mtu(ctx, ifindex, mtu, more, BPF_MTU_CHK_SEGS);
+	*mtu = 0;
+	result = bpf_check_mtu(ctx, ifindex, mtu, more, BPF_MTU_CHK_SEGS);
 #else
-	return !bpf_check_mtu(ctx, ifindex, mtu, more, 0);
+	*mtu = pcn_len(ctx) - ETH_HLEN; /* left to itself, the kernel looks at the linear part only */
+	result = bpf_check_mtu(ctx, ifindex, mtu, more, 0);
 #endif
+	if (result < 0)
+		*mtu = 0;
+	return !result;
 }

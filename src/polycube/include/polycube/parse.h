@@ -28,7 +28,7 @@
 
 enum pcn_parsed {
 	PCN_PARSED_L2 = 1, /* vlans, vlan, proto, l3 */
-	PCN_PARSED_L3 = 2, /* fragment, l4_proto, l4 (of a header that may be cut off) */
+	PCN_PARSED_L3 = 2, /* fragment, end, l4_proto, l4 (of a header that may be cut off) */
 	PCN_PARSED_L4 = 4, /* the transport header is there whole, if l4 is not 0 */
 };
 
@@ -101,9 +101,14 @@ static __always_inline int pcn_parse_ipv4(struct pcn_ctx *ctx, struct pcn_packet
 		return PCN_DROP_MALFORMED;
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
+#ifdef PCN_TC
+	if (!total && ctx->gso_size) /* more than the field holds, until the kernel cuts it into segments (BIG TCP) */
+		total = pkt->len - pkt->l3;
+#endif
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || pkt->l3 + total > pkt->len)
 		return PCN_DROP_MALFORMED;
 	fragment = bpf_ntohs(ip->frag_off);
+	pkt->end = pkt->l3 + total;
 	pkt->l4_proto = ip->protocol;
 	pkt->l4 = pkt->l3 + header;
 	if (fragment & 0x1fff) {
@@ -125,6 +130,9 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 
 	if (!ip || ip->version != 6 || at + bpf_ntohs(ip->payload_len) > pkt->len)
 		return PCN_DROP_MALFORMED;
+	pkt->end = at + bpf_ntohs(ip->payload_len);
+	if (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS) /* a jumbogram (RFC 2675): BIG TCP */
+		pkt->end = pkt->len;
 	next = ip->nexthdr;
 	for (i = 0; i <= PCN_MAX_EXTENSIONS; i++) {
 		__u32 length;
@@ -178,6 +186,7 @@ static __always_inline int pcn_parse_l3(struct pcn_ctx *ctx, struct pcn_packet *
 	if (reason || pkt->parsed & PCN_PARSED_L3)
 		return reason;
 	pkt->fragment = PCN_FRAGMENT_NONE;
+	pkt->end = pkt->len;
 	pkt->l4_proto = 0;
 	pkt->l4 = 0;
 	if (pkt->proto == bpf_htons(ETH_P_IP))
@@ -203,13 +212,14 @@ static __always_inline int pcn_parse(struct pcn_ctx *ctx, struct pcn_packet *pkt
 		switch (pkt->l4_proto) {
 		case IPPROTO_TCP:
 			tcp = pcn_at(ctx, pkt->l4, sizeof(*tcp));
-			if (!tcp || tcp->doff < 5 || pkt->l4 + tcp->doff * 4 > pkt->len)
+			if (!tcp || tcp->doff < 5 || pkt->l4 + tcp->doff * 4 > pkt->end)
 				return PCN_DROP_MALFORMED;
 			break;
 		case IPPROTO_UDP:
 		case IPPROTO_ICMP:
 		case IPPROTO_ICMPV6:
-			if (!pcn_at(ctx, pkt->l4, sizeof(struct udphdr))) /* the headers of ICMP have 8 bytes as well */
+			/* the headers of ICMP have 8 bytes as well */
+			if (!pcn_at(ctx, pkt->l4, sizeof(struct udphdr)) || pkt->l4 + sizeof(struct udphdr) > pkt->end)
 				return PCN_DROP_MALFORMED;
 			break;
 		}
