@@ -150,6 +150,21 @@ def test_a_new_peer_must_be_there_and_up(draft: Draft, netdevs: dict[str, bool],
         draft.check(netdevs)
 
 
+def test_a_netdev_runs_xdp_in_one_mode(draft: Draft) -> None:
+    bridge(draft, "fast", {"name": "x", "peer": "v1"}, type="XDP_DRV")
+    stacked(draft, "slow", type="XDP_SKB")
+    draft.attach("slow", "v1", Placement(), {})
+    with pytest.raises(Refused, match="slow and fast on v1 have incompatible types: XDP_SKB and XDP_DRV"):
+        draft.check({"v1": True})
+
+
+def test_stacks_given_at_creation_are_checked_like_attachments(draft: Draft) -> None:
+    stacked(draft, "quick", type="XDP_DRV")
+    bridge(draft, "br3", {"name": "a", "tcubes": ["quick"]})
+    with pytest.raises(Refused, match="quick and br3:a have incompatible types: XDP_DRV and TC"):
+        draft.check({})
+
+
 def test_a_shadow_cube_is_refused_rather_than_made_without_its_shadow(draft: Draft) -> None:
     draft.create("s", "simplebridge", False, load(SimplebridgeConfig, {"name": "s", "shadow": True}))
     with pytest.raises(Refused, match="s can't be a shadow cube"):

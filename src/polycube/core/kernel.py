@@ -37,7 +37,7 @@ PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "i
 _NEXT = ("none", "netdev", "cube", "stack")
 _FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
 _META_OUT = 1
-_REASONS = 64  # PCN_REASONS
+REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
 _PER_HOOK = {"pcn_progs"}
 _ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
@@ -335,8 +335,8 @@ class Kernel:
         """Drop reasons of a cube begin at zero."""
         drops = self._counting("pcn_drops")
         if drops:
-            for reason in range(_REASONS):
-                drops.set(u32(cube * _REASONS + reason), bytes(8))
+            for reason in range(REASONS):
+                drops.set(u32(cube * REASONS + reason), bytes(8))
 
     # ---- loading ----
 

@@ -229,12 +229,14 @@ class Draft:
         if standing:
             raise Refused(f"{name} is already attached to {standing}")
         if ":" in target:
-            owner, _ = self.port(target)
-            if owner.hook != entry.hook:
-                raise Refused(f"{name} and {target} have incompatible types: {entry.config.type} and {owner.config.type}")
+            self._check_types(entry, self.port(target)[0], target)
         stack = list(self.stack(target))
         stack.insert(self._place(stack, entry, placement, layers), name)
         self._set_stack(target, tuple(stack))
+
+    def _check_types(self, one: Entry, other: Entry, where: str) -> None:
+        if (one.hook, one.mode) != (other.hook, other.mode):
+            raise Refused(f"{one.name} and {where} have incompatible types: {one.config.type} and {other.config.type}")
 
     def detach(self, name: str, target: str) -> None:
         self.transparent(name)
@@ -306,8 +308,18 @@ class Draft:
                 users[port.peer] = here
             for tcube in port.tcubes:
                 self._check_attached(tcube, f"{entry.name}:{port.name}")
+                self._check_types(self.cubes[tcube], entry, f"{entry.name}:{port.name}")
+        for netdev, stack in self.attached.items():
+            self._check_netdev(netdev, [self.cubes[name] for name in stack if name in self.cubes])
         for cube, port_name, peer in self.named:
             self._check_peer(cube, port_name, peer, netdevs)
+
+    def _check_netdev(self, netdev: str, stack: Iterable[Entry]) -> None:
+        """A netdev runs XDP in one mode."""
+        owners = [entry for entry, port in self.ports() if port.peer == netdev]
+        users = [entry for entry in [*owners, *stack] if entry.hook == "xdp"]
+        for entry in users[1:]:
+            self._check_types(entry, users[0], f"{users[0].name} on {netdev}")
 
     def _check_attached(self, name: str, target: str) -> None:
         self.transparent(name)

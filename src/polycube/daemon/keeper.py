@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from polycube.compiler.errors import CompileError
 from polycube.core.adopt import Reader
 from polycube.core.kernel import INTERNAL, Kernel, KernelError
 from polycube.core.message import Instance
@@ -242,10 +243,14 @@ class Keeper:
         return answers
 
     async def _ask_one(self, entry: Entry, told: Told, edits: list[Edit], answers: Answers) -> None:
-        if entry.uuid in self._told:
-            recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
-        else:
-            recorded = await self.workers.create(entry.service, await self._instance(entry, told))
+        try:
+            if entry.uuid in self._told:
+                recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
+            else:
+                recorded = await self.workers.create(entry.service, await self._instance(entry, told))
+        except CallTimeout:  # the worker may still be at it
+            await quietly(self.workers.rollback(entry.service, entry.uuid), f"roll back {entry.name}")
+            raise
         answers.take(entry, told, recorded, self._wishes.get(entry.uuid, NO_WISHES))
 
     async def _rollback(self, answers: Answers) -> None:
@@ -298,9 +303,10 @@ class Keeper:
     async def start(self, netdevs: Sequence[Netdev]) -> None:
         """Takes over what the store and the kernel hold, and mends the difference."""
         self.present = {one.name: one for one in netdevs}
-        self._kept = restored(await self.store.read(), self.installed)
+        stored = await self.store.read()
+        self._kept = restored(stored, await self._usable({(one.record.service, one.record.extra["hook"]) for one in stored.cubes.values()}))
         for name, service in self._kept.absent.services.items():
-            log.error("service is not installed; the cube is left out", cube=name, service=service)
+            log.error("service is not there; the cube is left out", cube=name, service=service)
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
         self.kernel.preparations = dict(self._kept.preparations)
         draft = Draft(self.entries, self.attached)
@@ -316,6 +322,18 @@ class Keeper:
         await self._save(draft)
         await self._conclude(Plan(), answers, ())
         self._late = asyncio.create_task(self._take_over_late(), name="take over late")
+
+    async def _usable(self, wanted: Collection[tuple[str, str]]) -> dict[str, Installed]:
+        """Services but for those whose unit can't be had: they must not keep the others' cubes from starting."""
+        usable = dict(self.installed)
+        for service, hook in wanted:
+            try:
+                if service in usable:
+                    await self._objects.get(usable[service], hook)
+            except CompileError as error:
+                del usable[service]
+                log.error(str(error))
+        return usable
 
     async def _take_over_late(self) -> None:
         """Asks again, now and then, for cubes that their service did not take over at the start."""

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from polycube.bpf import Map, u32
+from polycube.core.kernel import REASONS
 
 if TYPE_CHECKING:
     from polycube.daemon.draft import Entry
     from polycube.daemon.keeper import Keeper
 
-REASONS = 64  # PCN_REASONS
 PORT = ("cube", "service", "port")
 NAMES = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 HELP = ("Frames that a port received", "Bytes that a port received", "Frames that left by a port", "Bytes that left by a port")
