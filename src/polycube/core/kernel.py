@@ -38,7 +38,7 @@ _NEXT = ("none", "netdev", "cube", "stack")
 _FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
 _META_OUT = 1
 REASONS = 64  # PCN_REASONS
-_OWNED_BY_UNIT = {"ports", "domains", "flood_devices", ".data.cfg"}
+_OWNED_BY_UNIT = {"ports", "domains", "flood_devices"}
 _PER_HOOK = {"pcn_progs"}
 _ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
 
@@ -376,7 +376,7 @@ class Kernel:
         self.fresh.setdefault(uuid, set()).update(own)
 
     def _pin_of(self, uuid: str, folder: Path, hook: str, name: str) -> Path:
-        if name in _OWNED_BY_UNIT:
+        if name in _OWNED_BY_UNIT or name.startswith("."):  # sections of the program: constants and tables of the compiler's making, too
             return folder / name.rpartition(".")[2]
         if name.startswith("pcn_"):
             return self.paths.shared_map(f"{name}_{hook}" if name in _PER_HOOK else name)
