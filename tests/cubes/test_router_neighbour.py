@@ -60,7 +60,7 @@ def test_first_packet_asks_and_the_answer_releases_the_last_five() -> None:
 def test_without_an_answer_it_asks_three_times_then_reports() -> None:
     table = Neighbours(8)
     table.resolve(KEY, packet(1), 0, None)
-    assert table.tick(0.9, nothing) == []
+    assert table.tick(0.8, nothing) == []
     assert table.tick(1, nothing) == [Solicit(KEY, None)]
     assert table.tick(2, nothing) == [Solicit(KEY, None)]
     assert table.tick(3, nothing) == [Unreachable(KEY, (packet(1),))]

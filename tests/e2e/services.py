@@ -11,10 +11,11 @@ C = """
 #include <polycube/cube.h>
 
 CFG(__u32, punted);
+static const volatile __u32 third = 33; /* goes into a section of the program's own, .rodata */
 
 HANDLER(ingress)
 {
-	return punted & 1 ? pcn_slowpath(pkt, 7, 11, 22, 33) : %s;
+	return punted & 1 ? pcn_slowpath(pkt, 7, 11, 22, third) : %s;
 }
 
 HANDLER(egress)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -26,10 +27,12 @@ def is_bpffs(path: str | Path) -> bool:
 
 
 def ensure_bpffs(path: str | Path = BPFFS) -> None:
-    """Mounts a bpffs there unless one is."""
+    """Mounts a bpffs there unless one is. A folder that holds anything is left alone: it would be hidden."""
     if is_bpffs(path):
         return
     Path(path).mkdir(parents=True, exist_ok=True)
+    if any(Path(path).iterdir()):
+        raise BpfError(errno.ENOTEMPTY, f"mount bpffs at {path}", "name a folder in a bpffs, such as /sys/fs/bpf/polycube")
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700") != 0:
         raise BpfError(ctypes.get_errno(), f"mount bpffs at {path}")
 

@@ -158,6 +158,11 @@ class Plan:
     behind: tuple[Operation, ...] = ()
     last: tuple[Operation, ...] = ()
 
+    @property
+    def loading(self) -> Plan:
+        """The part that creates maps, after which it is known which are new."""
+        return Plan(tuple(operation for operation in self.ahead if operation.key.kind in (Kind.STATE, Kind.UNIT)))
+
     def __iter__(self) -> Iterator[Operation]:
         return iter((*self.ahead, *self.behind, *self.last))
 

@@ -332,6 +332,10 @@ class Draft:
         here = f"{cube}:{port}"
         if cube not in self.cubes or peer == HOST:
             return
+        if peer.startswith(":"):
+            raise Refused(f"{peer} can't be the peer of {here}: a netdev, cube:port or {HOST} is expected")
+        if peer == "lo":
+            raise Refused(f"lo can't be the peer of {here}: it is the loopback device")
         if ":" not in peer:
             if not netdevs.get(peer):
                 state = "is down" if peer in netdevs else f"does not exist{suggest(peer, netdevs)}"

@@ -19,7 +19,6 @@ from typing import Any
 
 import structlog
 
-from polycube.compiler.errors import CompileError
 from polycube.core.adopt import Reader
 from polycube.core.kernel import INTERNAL, Kernel, KernelError
 from polycube.core.message import Instance
@@ -304,7 +303,9 @@ class Keeper:
         """Takes over what the store and the kernel hold, and mends the difference."""
         self.present = {one.name: one for one in netdevs}
         stored = await self.store.read()
-        self._kept = restored(stored, await self._usable({(one.record.service, one.record.extra["hook"]) for one in stored.cubes.values()}))
+        self._kept = restored(
+            stored, await self._worlds.usable({(one.record.service, one.record.extra["hook"]) for one in stored.cubes.values()})
+        )
         for name, service in self._kept.absent.services.items():
             log.error("service is not there; the cube is left out", cube=name, service=service)
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
@@ -314,26 +315,13 @@ class Keeper:
         self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
         answers = await self._ask_all(draft, build(world)[1])
         resources, self.states = build(granted(world, answers.wishes))
-        await self._mend(_loading(plan(self.executor.resources, resources)))
+        await self._mend(plan(self.executor.resources, resources).loading)
         # maps that lived on hold what they held; only new ones are filled
         writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
-        steps = plan(self.executor.resources, resources, writes)
-        await self._mend(steps)
+        await self._mend(plan(self.executor.resources, resources, writes))
         await self._save(draft)
         await self._conclude(Plan(), answers, ())
         self._late = asyncio.create_task(self._take_over_late(), name="take over late")
-
-    async def _usable(self, wanted: Collection[tuple[str, str]]) -> dict[str, Installed]:
-        """Services but for those whose unit can't be had: they must not keep the others' cubes from starting."""
-        usable = dict(self.installed)
-        for service, hook in wanted:
-            try:
-                if service in usable:
-                    await self._objects.get(usable[service], hook)
-            except CompileError as error:
-                del usable[service]
-                log.error(str(error))
-        return usable
 
     async def _take_over_late(self) -> None:
         """Asks again, now and then, for cubes that their service did not take over at the start."""
@@ -410,8 +398,3 @@ class Keeper:
 def _standing(netdevs: Mapping[str, Netdev]) -> dict[str, tuple[int, bool]]:
     """What it takes to be a peer."""
     return {name: (one.ifindex, one.up) for name, one in netdevs.items()}
-
-
-def _loading(steps: Plan) -> Plan:
-    """The part of a plan that creates maps, so that it is known which are new."""
-    return Plan(tuple(one for one in steps.ahead if one.key.kind in (Kind.STATE, Kind.UNIT)))

@@ -6,9 +6,11 @@ What a cube's part was made from is remembered, so that a change of one among hu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import structlog
 
 from polycube.compiler.errors import CompileError
 from polycube.core.kernel import INJECT_INNER, Load
@@ -18,6 +20,8 @@ from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.objects import Objects
 from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
+
+log = structlog.get_logger("polycubed")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,18 @@ class Worlds:
         self._loads = loads
         self._specs: dict[str, tuple[Entry, Any, CubeSpec]] = {}  # uuid -> what its spec was made from, and the spec
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
+
+    async def usable(self, wanted: Collection[tuple[str, str]]) -> dict[str, Installed]:
+        """Services but for those whose unit can't be had: they must not keep the others' cubes from starting."""
+        usable = dict(self._installed)
+        for service, hook in wanted:
+            try:
+                if service in usable:
+                    await self._objects.get(usable[service], hook)
+            except CompileError as error:
+                del usable[service]
+                log.error(str(error))
+        return usable
 
     async def of(self, draft: Draft, present: Mapping[str, Netdev], wished: Mapping[str, Wishes]) -> World:
         """The draft as the topology sees it, with the objects its cubes need."""

@@ -27,7 +27,7 @@ from polycube.cubes.router.model import NeighbourState
 from polycube.net.addr import Address, Mac
 
 TRIES = 3
-RETRANSMIT = 1.0
+RETRANSMIT = 0.85  # a second, as the timer that looks ticks about once a second
 REACHABLE_TIME = 30.0
 CHECK = 5.0
 STALE_TIME = 600.0
