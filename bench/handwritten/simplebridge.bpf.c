@@ -106,4 +106,4 @@ SEC("xdp") int bridge(struct xdp_md *ctx)
 	return bpf_redirect_map(&devices, out, XDP_ABORTED);
 }
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";

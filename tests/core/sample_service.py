@@ -55,7 +55,7 @@ SEC("tc") int punt(struct __sk_buff *ctx)
 	return bpf_ringbuf_output(&slowpath, &record, sizeof(record), 0) ? 0 : 1;
 }
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";
 """
 
 CUBE = '''

@@ -70,4 +70,4 @@ SEC("tc") int pcn_lead(struct __sk_buff *ctx)
 }
 #endif
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";

@@ -340,4 +340,4 @@ __weak int pcn_egress(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 	return PCN_PASS;
 }
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";

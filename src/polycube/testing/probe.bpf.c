@@ -140,4 +140,4 @@ SEC("tc") int prologue(struct __sk_buff *ctx)
 }
 #endif
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";

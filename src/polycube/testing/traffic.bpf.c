@@ -185,4 +185,4 @@ SECTION int traffic_count(struct pcn_ctx *ctx)
 	return VERDICT_TAKEN;
 }
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";

@@ -34,4 +34,4 @@ SEC("tc") int mangle(struct __sk_buff *ctx)
 }
 #endif
 
-char _license[] SEC("license") = "Dual MIT/GPL";
+char _license[] SEC("license") = "GPL";
