@@ -55,7 +55,6 @@ class MapType(IntEnum):
     STACK = 23
     DEVMAP_HASH = 25
     RINGBUF = 27
-    BLOOM_FILTER = 30
 
 
 PERCPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}

@@ -39,7 +39,7 @@ class Manager:
         self._objects = objects
         self._keeper = keeper
         self._services = {
-            name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config)
+            name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config, one.target)
             for name, one in services.items()
         }
 
