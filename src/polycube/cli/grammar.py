@@ -167,7 +167,7 @@ def check(command: Command) -> None:
         what = next((f"{name}=..." for name in command.values), "-")
         raise SyntaxProblem(f"{what} is not valid with {command.verb}")
     if not command.path and not show:
-        example = {"add": "router add r1", "del": "r1 del", "set": "r1 set loglevel=DEBUG"}.get(command.verb, "cubes show")
+        example = {"add": "SERVICE add NAME", "del": "r1 del", "set": "r1 set loglevel=DEBUG"}.get(command.verb, "cubes show")
         raise SyntaxProblem(f"{command.verb or 'This'} needs a path, for example: polycubectl {example}")
 
 

@@ -23,6 +23,7 @@ import structlog
 from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, pin, tcfilter, u32
 from polycube.core.operation import Operation
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
+from polycube.core.slowpath import INJECT, META_OUT
 from polycube.core.topology import VETH_BASE
 from polycube.net import netns, readiness
 from polycube.net.addr import Mac, parse_interface
@@ -36,7 +37,6 @@ LEAD_XDP = "lead_xdp"
 PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
 _NEXT = ("none", "netdev", "cube", "stack")
 _FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
-_META_OUT = 1
 REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices"}
 _PER_HOOK = {"pcn_progs"}
@@ -273,7 +273,7 @@ class Kernel:
             await self.links.delete(index)
 
     async def _set_lead(self, index: int, new: dict[str, int]) -> None:
-        value = new["port"].to_bytes(2, "little") + _META_OUT.to_bytes(2, "little") + u32(0) + u32(new["slot"]) + u32(0)
+        value = INJECT.pack(new["port"], META_OUT, 0, new["slot"], 0)
         self._shared("pcn_leads").set(u32(index), value)
 
     async def _unset_lead(self, index: int, old: Any) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
 from polycube.compiler.function import Function, Hook, UnitSpec
+from polycube.core.slowpath import META_OUT
 from polycube.testing.packets import PacketLike
 from polycube.testing.result import Drop, Event, Result, decode_event
-from polycube.testing.stage import META_OUT, Stage, emit
+from polycube.testing.stage import Stage, emit
 
 if TYPE_CHECKING:
     from polycube.testing.harness import Chain

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from polycube.bpf import u32
 from polycube.compiler.function import PACKAGE, Function, Hook
+from polycube.core.slowpath import INJECT, MARK_OUT, META_OUT
 from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest, View
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result
-from polycube.testing.stage import INJECT, META_OUT, PASSED, PROBE_SLOT, stage, with_tag
+from polycube.testing.stage import PASSED, PROBE_SLOT, stage, with_tag
 
 __all__ = ["Chain", "Changes", "Counters", "CubeUnderTest", "Drop", "Event", "Exit", "Hook", "Result", "View", "find_function"]
 
@@ -29,7 +30,6 @@ NEXT_NONE, NEXT_NETDEV, NEXT_CUBE, NEXT_STACK = range(4)
 OWN_FLOOD, INDIRECT = 2, 4
 TC_PASS = {0xFFFFFFFF, 0}  # TC_ACT_UNSPEC, TC_ACT_OK
 TC_REDIRECT = 7
-MARK_OUT = 0x8000
 LATE = 0.001  # seconds without a copy after which no more are expected
 PATIENCE = 1.0
 

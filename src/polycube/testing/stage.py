@@ -30,18 +30,17 @@ from polycube.compiler import build
 from polycube.compiler.cache import ObjectCache
 from polycube.compiler.function import COMPILER, Function, Helper, Hook, UnitSpec, injector
 from polycube.compiler.process import Compiler
+from polycube.core.slowpath import INJECT
 from polycube.net.links import Links
 
 T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parent
 PROBE_SLOT = 1  # cube 0 is never given away, so its slots are free
 PASSED = 0xFFFF
-META_OUT = 1
 FLAG_VLAN = 0x8000
 RECORD = struct.Struct("<IIHHIHHI")
 MTU = 9000
 HEADERS = {b"\x08\x00": 20, b"\x86\xdd": 40}
-INJECT = struct.Struct("<HHIII")
 
 
 @dataclass(frozen=True)
