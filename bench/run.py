@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: everything that is measured, in one run, as a Markdown table with aim and figure side by side.
 
-    python bench/run.py [--quick] [packets|tcp|latency|paired|control ...]
+    python bench/run.py [--quick] [packets|tcp|latency|paired|control|SERVICE ...]
+
+A service's comparison with its peers is a module `services/SERVICE.py` with `measure(folder, quick)`.
 
 Needs root, clang and iperf3; runs in namespaces of its own and leaves nothing behind but bench/out/ (bench.md, bench.json, bench.svg). Only
 ratios within a run mean something: the machine's speed changes from minute to minute. See docs/benchmarks.md.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import datetime
+import importlib
 import json
 import os
 import platform
@@ -21,42 +24,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import chart
+from figures import Found, Row, compared
 
 from polycube.testing.isolation import isolate
 
 OUT = Path(__file__).parent / "out"
 NEWPID, PR_SET_PDEATHSIG = 0x20000000, 1
-PARTS = ("packets", "tcp", "latency", "paired", "control")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what, the figure with its spread, and what was aimed at."""
-
-    what: str
-    figure: float
-    spread: str = ""
-    unit: str = "times"
-    aim: str = ""
-    met: bool | None = None
-
-    def __str__(self) -> str:
-        mark = {None: "", True: "yes", False: "**no**"}[self.met]
-        number = f"{self.figure:.2f}" if self.figure < 100 else f"{self.figure:.0f}"
-        return f"| {self.what} | {number} {self.unit} | {self.spread} | {self.aim} | {mark} |"
-
-
-def compared(what: str, ours: Sequence[float], theirs: Sequence[float], aim: float | None = None, unit: str = "times") -> Row:
-    """The ratio round by round: median, and the middle half."""
-    ratios = sorted(own / other for own, other in zip(ours, theirs, strict=False) if other)
-    middle = statistics.median(ratios)
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (middle, middle, middle)
-    return Row(what, middle, f"{low:.2f} to {high:.2f}", unit, f"≥ {aim:g}" if aim else "", middle >= aim if aim else None)
+SERVICES = tuple(sorted(path.stem for path in (Path(__file__).parent / "services").glob("[a-z]*.py")))
+PARTS = ("packets", "tcp", "latency", "paired", "control", *SERVICES)
 
 
 def machine() -> dict[str, Any]:
@@ -76,7 +56,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def traffic(parts: Iterable[str], folder: Path, quick: bool) -> tuple[list[Row], dict[str, Any]]:
+def traffic(parts: Iterable[str], folder: Path, quick: bool) -> Found:
     """What goes between namespaces."""
     import rates
 
@@ -114,7 +94,7 @@ def traffic(parts: Iterable[str], folder: Path, quick: bool) -> tuple[list[Row],
     }
 
 
-def paired(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+def paired(quick: bool) -> Found:
     """What the framework costs in the processor."""
     import paired as pairs
 
@@ -132,7 +112,7 @@ def paired(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     return rows, {"paired": [asdict(one) for one in found]}
 
 
-def control(folder: Path, quick: bool) -> tuple[list[Row], dict[str, Any]]:
+def control(folder: Path, quick: bool) -> Found:
     """Requests and memory."""
     import control as requests
 
@@ -171,11 +151,14 @@ def report(about: dict[str, Any], rows: Sequence[Row]) -> str:
     return f"{head}\n| what | figure | spread | aim | met |\n|---|---|---|---|---|\n{lines}\n"
 
 
-def measured(part: str, folder: Path, quick: bool, parts: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
+def measured(part: str, folder: Path, quick: bool, parts: Sequence[str]) -> Found:
     if part == "paired":
         return paired(quick)
     if part == "control":
         return control(folder, quick)
+    if part in SERVICES:
+        found: Found = importlib.import_module(f"services.{part}").measure(folder, quick)
+        return found
     return traffic(parts, folder, quick)
 
 
@@ -213,7 +196,7 @@ def main() -> int:
     about = machine()
     rows: list[Row] = []
     data: dict[str, Any] = {"machine": about}
-    groups = [["packets", "tcp", "latency"], ["paired"], ["control"]]
+    groups = [["packets", "tcp", "latency"], *([part] for part in PARTS[3:])]
     with tempfile.TemporaryDirectory(dir="/mnt") as folder:
         for group in groups:
             wanted = [part for part in group if part in parts]
