@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from polycube import __version__
 from polycube.core.kernel import INTERNAL
 from polycube.core.registry import Installed
@@ -27,8 +29,11 @@ from polycube.daemon.keeper import Keeper
 from polycube.daemon.log import quietly
 from polycube.daemon.metrics import render
 from polycube.daemon.objects import Objects
-from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, resolve
+from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, measured, resolve
 from polycube.model import Kind as NodeKind
+
+log = structlog.get_logger("polycubed")
+PATIENCE = 2.0  # seconds for a cube's state when metrics are asked for
 
 
 class Manager:
@@ -107,7 +112,15 @@ class Manager:
         }
 
     async def metrics(self) -> str:
-        return await asyncio.to_thread(render, self._keeper, self.reasons)
+        wanted = [entry for entry in self._keeper.entries.values() if measured(type(entry.config))]
+        answers = await asyncio.gather(*(asyncio.wait_for(self.overlay(one.name), PATIENCE) for one in wanted), return_exceptions=True)
+        dumps = {}
+        for entry, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, BaseException):
+                log.warning("no metrics from its state", cube=entry.name, reason=str(answer) or type(answer).__name__)
+            else:
+                dumps[entry.name] = dump(entry.config, answer)
+        return await asyncio.to_thread(render, self._keeper, self.reasons, dumps)
 
     def reasons(self, entry: Entry) -> dict[int, str]:
         """Names of the drop reasons of a cube."""

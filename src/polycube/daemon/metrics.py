@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics in the text format of Prometheus, read from the kernel's counters at the moment of asking."""
+"""Metrics in the text format of Prometheus, read at the moment of asking: from the kernel's counters what all cubes have, and from their
+state what their models mark as a metric. A name that two services use is one family."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from polycube.bpf import Map, u32
 from polycube.core.kernel import REASONS
+from polycube.model import measured
 
 if TYPE_CHECKING:
     from polycube.daemon.draft import Entry
@@ -24,23 +26,25 @@ NAMES = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 HELP = ("Frames that a port received", "Bytes that a port received", "Frames that left by a port", "Bytes that left by a port")
 
 
-def render(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]]) -> str:
-    """Everything, once. `reasons` names the drop reasons of a cube."""
+def render(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]]) -> str:
+    """Everything, once. `reasons` names the drop reasons of a cube; `dumps` has the cubes whose models have metrics, by name."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(keeper, reasons))
+    registry.register(_Collector(keeper, reasons, dumps))
     return generate_latest(registry).decode()
 
 
 class _Collector:
-    def __init__(self, keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]]) -> None:
+    def __init__(self, keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]]) -> None:
         self.keeper = keeper
         self.reasons = reasons
+        self.dumps = dumps
         self.entries = list(keeper.entries.values())
 
     def collect(self) -> Iterator[Metric]:
         yield from self._ports()
         yield self._drops()
         yield from self._workers()
+        yield from self._of_models()
         cubes = GaugeMetricFamily("polycube_cubes", "Cubes of a service", labels=["service"])
         for service, number in Counter(entry.service for entry in self.entries).items():
             cubes.add_metric([service], number)
@@ -87,6 +91,18 @@ class _Collector:
                     if count:
                         family.add_metric([entry.name, entry.service, name], count)
         return family
+
+    def _of_models(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for entry in self.entries:
+            for one in measured(type(entry.config)) if entry.name in self.dumps else ():
+                name = one.name(entry.service)
+                if name not in families:
+                    kind = CounterMetricFamily if one.metric.kind == "counter" else GaugeMetricFamily
+                    families[name] = kind(name, one.description, labels=["cubeName" if one.metric.name else "cube", *one.labels])
+                for labels, value in one.samples(self.dumps[entry.name]):
+                    families[name].add_metric([entry.name, *labels], value)
+        yield from families.values()
 
     def _workers(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily("polycube_worker_restarts", "Ends of a worker that nobody wanted", labels=["service"])

@@ -7,12 +7,13 @@ them (`path`), validates bodies (`parse`), changes configurations (`edit`), tell
 The package imports nothing else of polycube and does no I/O.
 """
 
-from polycube.model.base import Action, Keyed, Node, container, key, key_of, leaf, listing, state
+from polycube.model.base import COUNTER, GAUGE, Action, Keyed, Metric, Node, container, key, key_of, leaf, listing, state
 from polycube.model.diff import Diff
 from polycube.model.dump import dump, dump_at
 from polycube.model.edit import Edit, Op, edit
 from polycube.model.errors import ModelError, Path, PolycubeError, Problem, Tag, path_text, problem, suggest
 from polycube.model.help import Command, complete_at, help_at
+from polycube.model.metric import Measured, measured
 from polycube.model.parse import load
 from polycube.model.path import Step, Target, resolve
 from polycube.model.rows import from_rows, row_changes, rows
@@ -45,6 +46,8 @@ from polycube.model.types import (
 )
 
 __all__ = [
+    "COUNTER",
+    "GAUGE",
     "Action",
     "Choice",
     "Command",
@@ -67,7 +70,9 @@ __all__ = [
     "Kind",
     "LeafType",
     "MacAddress",
+    "Measured",
     "Member",
+    "Metric",
     "ModelError",
     "Name",
     "Named",
@@ -102,6 +107,7 @@ __all__ = [
     "leaf",
     "listing",
     "load",
+    "measured",
     "members",
     "path_text",
     "problem",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
@@ -23,6 +24,21 @@ INPUT = {"input": True}  # validation context of whatever users send: read-only 
 
 T = TypeVar("T", bound="Node")
 E = TypeVar("E", bound="Node", covariant=True)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a member shows among the metrics: a list by the number of its elements, a leaf by its value, or 1 if that is no number.
+
+    `kind` is "counter" (never goes down) or "gauge". Without a `name` it is called `polycube_<service>_<path>` and has the label `cube`
+    and the keys of the lists it is in. With one (upstream's) it has that name, the label `cubeName`, and is the sum over those lists.
+    """
+
+    kind: str
+    name: str = ""
+
+
+COUNTER, GAUGE = Metric("counter"), Metric("gauge")
 
 
 def wire_name(attribute: str) -> str:
@@ -42,12 +58,13 @@ def leaf(
     init_only: bool = False,
     example: str | None = None,
     name: str | None = None,
+    metric: Metric | None = None,
 ) -> Any:
     """A configured value; mandatory if it has no default. `init_only`: settable at creation only."""
     field: dict[str, Any] = {} if default is ... else {"default": default}
     if default == () and default is not ...:
         field["exclude_if"] = _empty
-    return _member("leaf", description, name, {"x-init-only": init_only, "x-example": example}, **field)
+    return _member("leaf", description, name, {"x-init-only": init_only, "x-example": example, "x-metric": metric}, **field)
 
 
 def key(description: str, *, example: str | None = None, name: str | None = None) -> Any:
@@ -55,14 +72,16 @@ def key(description: str, *, example: str | None = None, name: str | None = None
     return _member("leaf", description, name, {"x-key": True, "x-example": example})
 
 
-def state(description: str, *, default: Any = None, name: str | None = None) -> Any:
+def state(description: str, *, default: Any = None, name: str | None = None, metric: Metric | None = None) -> Any:
     """A read-only operational value: reported, never configured, never stored. Annotate it with `| None`."""
-    return _member("leaf", description, name, {"readOnly": True}, default=default)
+    return _member("leaf", description, name, {"readOnly": True, "x-metric": metric}, default=default)
 
 
-def listing(description: str, *, init_only: bool = False, read_only: bool = False, name: str | None = None) -> Any:
+def listing(
+    description: str, *, init_only: bool = False, read_only: bool = False, name: str | None = None, metric: Metric | None = None
+) -> Any:
     """A list of nodes, `Keyed[Element]`, empty by default."""
-    flags = {"x-init-only": init_only, "readOnly": read_only}
+    flags = {"x-init-only": init_only, "readOnly": read_only, "x-metric": metric}
     return _member("list", description, name, flags, default=(), validate_default=True, exclude_if=_empty)
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
-from polycube.model.base import Action, Keyed, Node, refuse_bool
+from polycube.model.base import Action, Keyed, Metric, Node, refuse_bool
 from polycube.model.types import Choice, Named
 
 NodeClass: TypeAlias = type[Node]
@@ -71,6 +71,7 @@ class Member:
     example: str = ""
     type: LeafType | None = None  # of a leaf
     node: NodeClass | None = None  # of a list (its element) or a container
+    metric: Metric | None = None
     annotation: Any = field(default=Any, repr=False, compare=False)
 
     @property
@@ -167,6 +168,7 @@ def _member(attribute: str, info: Any) -> Member:
         init_only=extra.get("x-init-only", False),
         state=extra.get("readOnly", False),
         presence=extra.get("x-presence", False),
+        metric=extra.get("x-metric"),
     )
     if kind is Kind.LEAF:
         leaf_type = _leaf_type(info.annotation, list(info.metadata))
@@ -297,6 +299,7 @@ def describe(cls: type[Node]) -> dict[str, Any]:
     for member in members(cls).values():
         entry: dict[str, Any] = {"name": member.name, "kind": str(member.kind), "description": member.description}
         entry |= {flag.replace("_", "-"): True for flag in ("key", "mandatory", "init_only", "state", "presence") if getattr(member, flag)}
+        entry |= {"metric": member.metric.kind} if member.metric else {}
         if member.type is not None:
             entry["type"] = _describe_type(member.type)
             entry |= {"default": member.default} if member.default is not None else {}

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from polycube.core.config import Port, StandardCube
-from polycube.model import Choice, IpInterface, IpPrefix, Keyed, MacAddress, Name, Named, Node, Uint32, key, leaf, listing, state
+from polycube.model import Choice, IpInterface, IpPrefix, Keyed, MacAddress, Metric, Name, Named, Node, Uint32, key, leaf, listing, state
 
 LOCAL = "local"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -82,8 +82,10 @@ class SecondaryIp(Node):
 class RouterPort(Port):
     """A port of the router: an interface of its own network, or networks."""
 
-    ip: IpInterface | None = leaf("Primary address and prefix length", default=None, example="10.0.1.254/24")
-    secondaryip: Keyed[SecondaryIp] = listing("Additional addresses")
+    ip: IpInterface | None = leaf(
+        "Primary address and prefix length", default=None, example="10.0.1.254/24", metric=Metric("gauge", "router_ip_ports")
+    )
+    secondaryip: Keyed[SecondaryIp] = listing("Additional addresses", metric=Metric("gauge", "router_secondaryip_ports"))
     mac: MacAddress | None = leaf("MAC of the port", default=None, example="02:00:00:00:00:01")
     link_local: str | None = state("IPv6 link-local address, configured or made from the MAC")
 
@@ -111,8 +113,8 @@ class Neighbour(Node):
 class RouterConfig(StandardCube):
     """An IPv4 and IPv6 router."""
 
-    ports: Keyed[RouterPort] = listing("Ports of the router")
-    route: Keyed[Route] = listing("Routes")
-    arp_table: Keyed[Neighbour] = listing("Neighbours: configured and learnt")
+    ports: Keyed[RouterPort] = listing("Ports of the router", metric=Metric("gauge", "router_ports"))
+    route: Keyed[Route] = listing("Routes", metric=Metric("gauge", "router_route_routes"))
+    arp_table: Keyed[Neighbour] = listing("Neighbours: configured and learnt", metric=Metric("gauge", "router_arp_table_entries"))
     route_table_size: Uint32 = leaf("Routes that may be configured, for each IP version", default=DEFAULT_ROUTES, init_only=True)
     arp_table_size: Uint32 = leaf("Neighbours that are kept, for each IP version", default=DEFAULT_NEIGHBOURS, init_only=True)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from polycube.core.config import StandardCube
-from polycube.model import Action, Keyed, MacAddress, Name, Node, container, key, leaf, listing, state
+from polycube.model import Action, Keyed, MacAddress, Metric, Name, Node, container, key, leaf, listing, state
 
 
 class FdbEntry(Node):
@@ -27,7 +27,7 @@ class Fdb(Node):
     """The filtering database."""
 
     aging_time: Annotated[int, Field(ge=1, le=1_000_000)] = leaf("Seconds after which a silent station is forgotten", default=300)
-    entry: Keyed[FdbEntry] = listing("Stations")
+    entry: Keyed[FdbEntry] = listing("Stations", metric=Metric("gauge", "simplebridge_entry_fdb_number_entries"))
     flush: ClassVar = Action("Forgets the learned stations", output=Flushed)
 
 

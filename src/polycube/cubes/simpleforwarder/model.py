@@ -2,7 +2,7 @@
 """Configuration of simpleforwarder."""
 
 from polycube.core.config import StandardCube
-from polycube.model import Choice, Keyed, Name, Node, key, leaf, listing
+from polycube.model import Choice, Keyed, Metric, Name, Node, key, leaf, listing
 
 
 class Verb(Choice):
@@ -24,4 +24,6 @@ class ForwardingAction(Node):
 class SimpleforwarderConfig(StandardCube):
     """Forwards, drops or hands to the control plane frames by the port they come by."""
 
-    actions: Keyed[ForwardingAction] = listing("What happens to frames, by port; frames of other ports are dropped")
+    actions: Keyed[ForwardingAction] = listing(
+        "What happens to frames, by port; frames of other ports are dropped", metric=Metric("gauge", "simpleforwarder_actions_entries")
+    )
