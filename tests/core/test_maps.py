@@ -85,6 +85,17 @@ def test_of_many_writes_to_one_key_only_the_last_is_recorded(built: Path) -> Non
     assert writes == [MapWrite("numbers", bytes(4), b"\x02\0\0\0")]
 
 
+def test_writes_to_several_maps_keep_their_order(built: Path) -> None:
+    maps = MapViews(Shapes.read(built), Path("/nowhere"))
+    with maps.recording() as writes:
+        maps["table"][KEY] = {"seen": 1}
+        maps["numbers"][0] = 1
+        maps["table"][{"vlan": 9}] = {"seen": 2}
+        maps["table"][KEY] = {"seen": 3}
+    assert [write.map for write in writes] == ["numbers", "table", "table"]
+    assert writes[2].key == PACKED
+
+
 def test_a_failed_recording_leaves_nothing_behind(built: Path) -> None:
     maps = MapViews(Shapes.read(built), Path("/nowhere"))
     with pytest.raises(ZeroDivisionError), maps.recording():

@@ -82,6 +82,7 @@ class MapView:
         self._value = shape.value
         self._opened = opened
         self._written: dict[bytes, bytes | None] | None = None  # None: not recording
+        self._journal: dict[tuple[str, bytes], bytes | None] = {}  # while recording: of all views, in the order of the last writes
 
     def get(self, key: Any, default: Any = None) -> Any:
         self._one_value()
@@ -152,6 +153,8 @@ class MapView:
     def _write(self, key: bytes, value: bytes | None) -> None:
         if self._written is not None:
             self._written[key] = value
+            self._journal.pop((self.name, key), None)
+            self._journal[self.name, key] = value
             return
         kernel = self._opened()
         if kernel is None:
@@ -184,14 +187,17 @@ class MapViews:
 
     @contextmanager
     def recording(self) -> Iterator[list[MapWrite]]:
-        """Collects writes instead of carrying them out; the list is filled when the block ends without an exception."""
+        """Collects writes instead of carrying them out, in their order; the list is filled when the block ends without an exception.
+
+        Of several writes to one entry the last one counts, at its place.
+        """
         writes: list[MapWrite] = []
+        journal: dict[tuple[str, bytes], bytes | None] = {}
         for view in self._views.values():
-            view._written = {}
+            view._written, view._journal = {}, journal
         try:
             yield writes
-            for name, view in self._views.items():
-                writes += [MapWrite(name, key, value) for key, value in (view._written or {}).items()]
+            writes += [MapWrite(name, key, value) for (name, key), value in journal.items()]
         finally:
             for view in self._views.values():
                 view._written = None
