@@ -11,6 +11,7 @@ from polycube.core.config import Port, StandardCube, TransparentCube
 from polycube.daemon import http
 from polycube.daemon.api import build_app
 from polycube.daemon.controller import CubeView, Placement, Result, Service, applied
+from polycube.daemon.events import Events
 from polycube.daemon.http import ReadOnly
 from polycube.model import (
     Action,
@@ -200,6 +201,12 @@ class Memory:
 
     def topology_of(self, ifname):
         return {"name": ifname}
+
+    def events(self):
+        return Events()
+
+    def drop_counts(self):
+        return {}
 
     async def metrics(self):
         return "# EOF\n"
@@ -603,3 +610,16 @@ def test_a_socket_for_everyone_is_read_only_and_knows_its_names(controller):
     with TestClient(ReadOnly(build_app(controller), authorised=lambda scope: True), base_url="http://localhost") as client:
         assert client.post(f"{V1}router/r1", json={}).status_code == 201
         assert client.post(f"{V1}router/r2", json={}, headers={"Origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("kinds=port-upp", "did you mean port-up"),
+        ("drops=many", "expected dropped frames a second"),
+        ("drops=-1", "expected dropped frames"),
+    ],
+)
+def test_a_stream_of_events_that_cannot_be_is_refused(client, query, said):
+    answer = client.get(f"{V1}events?{query}")
+    assert answer.status_code == 400 and said in answer.text

@@ -19,6 +19,7 @@ from polycube.cli.errors import ConfigProblem, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from polycube.cli.config import Config
@@ -109,6 +110,24 @@ class Client:
                 return response  # by the letter these two may turn a POST into a GET
             target = own_path(location)
         raise Unreachable(f"the daemon at {self.target.url} redirects in a circle ({target})")
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of an answer that has no end, as they come, without their ends."""
+        head = [f"GET {self.target.base}{path} HTTP/1.1", f"Host: {self.target.authority}", "User-Agent: polycubectl"]
+        if self.config.token:
+            head.append(f"Authorization: Bearer {self.config.token}")
+        try:
+            with self.connect() as connection, connection.makefile("rb") as stream:
+                connection.sendall("\r\n".join([*head, "", ""]).encode("ascii"))
+                status, reason, headers = read_head(stream)
+                if status != 200:
+                    raise Unreachable(Response(status, reason, headers, read_body(stream, status, headers)).text or f"{status} {reason}")
+                rest = ""
+                for chunk in chunks(stream):
+                    *whole, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
+                    yield from whole
+        except (OSError, ValueError) as error:
+            raise Unreachable(self.explain(error)) from None
 
     def debug(self, line: str) -> None:
         if self.config.debug:
@@ -208,7 +227,14 @@ def group_of(path: str) -> str:
 
 def read_response(stream: BinaryIO) -> Response:
     """Read one answer; ValueError when it is not HTTP or ends too early."""
-    status = 100
+    status, reason, headers = read_head(stream)
+    return Response(status, reason, headers, read_body(stream, status, headers))
+
+
+def read_head(stream: BinaryIO) -> tuple[int, str, dict[str, str]]:
+    """Status, reason and headers, past interim answers."""
+    headers: dict[str, str] = {}
+    status, reason = 100, ""
     while 100 <= status < 200:
         first = read_line(stream)
         version, _, rest = first.partition(" ")
@@ -216,19 +242,21 @@ def read_response(stream: BinaryIO) -> Response:
         if not version.startswith("HTTP/1.") or not code.isdigit():
             raise ValueError(f"it does not speak HTTP: {first[:40]!r}")
         status = int(code)
-        headers: dict[str, str] = {}
+        headers = {}
         while line := read_line(stream):
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
+    return status, reason, headers
+
+
+def read_body(stream: BinaryIO, status: int, headers: dict[str, str]) -> bytes:
     if status in (204, 304):
-        body = b""
-    elif "chunked" in headers.get("transfer-encoding", "").lower():
-        body = read_chunks(stream)
-    elif "content-length" in headers:
-        body = read_exactly(stream, int(headers["content-length"]))
-    else:
-        body = stream.read()
-    return Response(status, reason, headers, body)
+        return b""
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return b"".join(chunks(stream))
+    if "content-length" in headers:
+        return read_exactly(stream, int(headers["content-length"]))
+    return stream.read()
 
 
 def read_line(stream: BinaryIO) -> str:
@@ -238,14 +266,13 @@ def read_line(stream: BinaryIO) -> str:
     return line.decode("latin-1").rstrip("\r\n")
 
 
-def read_chunks(stream: BinaryIO) -> bytes:
-    parts = []
+def chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """The parts of a chunked body, as they come."""
     while size := int(read_line(stream).partition(";")[0], 16):
-        parts.append(read_exactly(stream, size))
+        yield read_exactly(stream, size)
         read_line(stream)
     while read_line(stream):
         pass
-    return b"".join(parts)
 
 
 def read_exactly(stream: BinaryIO, size: int) -> bytes:

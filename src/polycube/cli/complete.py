@@ -110,6 +110,8 @@ def ask(client: Client, before: list[str], current: str) -> list[str]:
         return [peer for peer in peers(client) if peer not in path] if len(path) < 3 else []
     if word in ("attach", "detach"):
         return attachment(client, path)
+    if word == "events":
+        return [each for each in ("kinds=", "drops=") if len(path) == 1]
     if path == ["topology"] and verb == "show":
         return netdevs(client)
     leaf, equals, _ = current.partition("=")

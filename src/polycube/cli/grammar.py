@@ -16,7 +16,7 @@ from polycube.cli.errors import SyntaxProblem, near
 COMMANDS = ("add", "del", "show", "set")
 FORMS = ("-normal", "-brief", "-verbose", "-json", "-yaml")
 FLAGS = (*FORMS, "-hide", "-dry-run", "-h", "--help")
-WORDS = ("connect", "disconnect", "attach", "detach", "topology", "version", "services", "cubes", "netdevs", "metrics", "top")
+WORDS = ("connect", "disconnect", "attach", "detach", "topology", "version", "services", "cubes", "netdevs", "metrics", "events", "top")
 READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"])  # shown without "show"
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}

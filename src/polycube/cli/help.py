@@ -33,6 +33,7 @@ Flags:
 
 Other uses:
   polycubectl top [-interval SECONDS] [-count N]    packets and bytes per second of each port
+  polycubectl events [kinds=KIND,...] [drops=RATE]  what happens, a line an event, until interrupted
   polycubectl completion bash|zsh|fish              print the completion for a shell
 
 """
@@ -47,6 +48,7 @@ BUILT_IN = (
     ("metrics", "Show counters, as text for Prometheus"),
     ("netdevs", "Show net devices available"),
     ("version", "Show the versions of polycubectl and polycubed"),
+    ("events", "Show what happens, as it happens"),
     ("top", "Show traffic per port, every second"),
 )
 ENDPOINTS = (
@@ -67,6 +69,13 @@ WORD_HELP = {
     ("top", ""): (
         (("-interval", "seconds", "Time between two readings (1)"), ("-count", "number", "End after so many readings")),
         "top -interval 0.5 -count 10",
+    ),
+    ("events", ""): (
+        (
+            ("kinds=value", "words", "Kinds of events, with commas (all): cube-added, port-up, port-down, alarm, ..."),
+            ("drops=value", "number", "Dropped frames a second of a cube that are an event (none)"),
+        ),
+        "events kinds=port-up,port-down",
     ),
     ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),
     ("metrics", ""): ((("show", "command", "Show counters of ports, drops and workers"),), ""),

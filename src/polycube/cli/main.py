@@ -57,6 +57,10 @@ def dispatch(words: list[str]) -> int:
 
         if top.is_top(words):
             return top.run(config, words[1:])
+    if words[:1] == ["events"] and words[-1] != "?":
+        from polycube.cli import events
+
+        return events.run(config, words[1:])
     return run(config, words)
 
 

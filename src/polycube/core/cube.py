@@ -89,6 +89,8 @@ class Host(Protocol):
 
     async def edit(self, cube: Cube[Any], edits: Sequence[Edit]) -> None: ...
 
+    def alarm(self, cube: Cube[Any], alarm: str, fields: Mapping[str, Any]) -> None: ...
+
 
 def every(seconds: float) -> Callable[[F], F]:
     """Marks an (async) method of a cube that the worker calls every so many seconds."""
@@ -187,6 +189,10 @@ class Cube(Generic[C]):
     async def edit(self, edits: Sequence[Edit]) -> None:
         """Changes the own configuration, as a request through the API would."""
         await self._host.edit(self, edits)
+
+    def alarm(self, alarm: str, **fields: str | int | float | bool) -> None:
+        """Reports something to whoever listens to the daemon's events."""
+        self._host.alarm(self, alarm, fields)
 
     # ---- for the framework ----
 

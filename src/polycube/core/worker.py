@@ -186,6 +186,9 @@ class Worker:
     async def edit(self, cube: Cube[Any], edits: Sequence[Edit]) -> None:
         await self._daemon.call("edit", {"uuid": cube.uuid, "edits": [edit_data(edit) for edit in edits]})
 
+    def alarm(self, cube: Cube[Any], alarm: str, fields: Mapping[str, Any]) -> None:
+        self._daemon.notify("alarm", {"cube": cube.name, "alarm": alarm, "fields": dict(fields)})
+
     # ---- below ----
 
     def _resident(self, instance: Instance) -> Resident:

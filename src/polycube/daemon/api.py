@@ -11,14 +11,15 @@ apart from its dry run by a flag only. Unexpected exceptions are logged and answ
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from polycube.daemon.controller import (
@@ -33,6 +34,7 @@ from polycube.daemon.controller import (
     Result,
     Service,
 )
+from polycube.daemon.events import KINDS, watch_drops
 from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
 from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest
@@ -175,6 +177,27 @@ class Api:
         _bare(request, path, "metrics", "GET")
         return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
 
+    async def _events(self, request: Request, path: Path) -> Response:
+        """A stream without end; the client ends it."""
+        _bare(request, path, "events", "GET")
+        kinds = [kind for kind in request.query_params.get("kinds", "").split(",") if kind]
+        for kind in kinds:
+            if kind not in KINDS:
+                raise problem(Tag.INVALID_VALUE, ("?kinds",), f"has no {kind}{suggest(kind, KINDS)}: expected some of {', '.join(KINDS)}")
+        above = _rate(request)
+        return StreamingResponse(self._stream(kinds, above), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def _stream(self, kinds: list[str], above: float | None) -> AsyncIterator[str]:
+        with self.controller.events().listening(kinds) as listener:
+            drops = None if above is None else asyncio.create_task(watch_drops(listener, self.controller.drop_counts, above))
+            try:
+                yield ": polycube\n\n"
+                async for event in listener.events():
+                    yield event.as_text() if event else ": still here\n\n"
+            finally:
+                if drops:
+                    drops.cancel()
+
     async def _topology(self, request: Request, path: Path) -> Response:
         if len(path) > 1:
             raise NotFound("Cannot find a matching route.")
@@ -241,6 +264,20 @@ class Api:
     def _ports(self) -> list[str]:
         cubes = self.controller.cubes().values()
         return [f"{view.name}:{port}" for view in cubes for port in getattr(view.config, "ports", ())]
+
+
+def _rate(request: Request) -> float | None:
+    """Frames a second above which drops are an event; None: they are not asked for."""
+    text = request.query_params.get("drops")
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise problem(Tag.INVALID_VALUE, ("?drops",), f"cannot be {text!r}: expected dropped frames a second, such as 1000")
+    return rate
 
 
 def _raw_path(request: Request) -> str:

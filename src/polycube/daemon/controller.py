@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from polycube.core.config import CubeConfig
+from polycube.daemon.events import Events
 from polycube.model import Edit, ModelError, Node, Path, PolycubeError, Tag, edit, load, problem, suggest
 
 FIXED_WORDS = (
@@ -29,6 +30,7 @@ FIXED_WORDS = (
     "detach",
     "topology",
     "metrics",
+    "events",
 )
 RESERVED_NAMES = frozenset({*FIXED_WORDS, "add", "del", "show", "set"})
 
@@ -139,6 +141,12 @@ class Controller(Protocol):
 
     async def metrics(self) -> str:
         """OpenMetrics text."""
+        ...
+
+    def events(self) -> Events: ...
+
+    def drop_counts(self) -> Mapping[tuple[str, str], int]:
+        """Frames dropped so far, by cube and reason. May block: to be called in a thread."""
         ...
 
 

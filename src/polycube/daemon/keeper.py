@@ -29,6 +29,7 @@ from polycube.core.wire import CallTimeout
 from polycube.daemon.answers import Answers
 from polycube.daemon.controller import Result
 from polycube.daemon.draft import Absent, Draft, Entry, Refused
+from polycube.daemon.events import Events
 from polycube.daemon.executor import Executor
 from polycube.daemon.facts import Facts, Told
 from polycube.daemon.log import quietly
@@ -38,7 +39,7 @@ from polycube.daemon.records import changes as store_change
 from polycube.daemon.store import Change as StoreChange
 from polycube.daemon.store import Store
 from polycube.daemon.workers import WorkerDied, Workers, WorkerUnavailable
-from polycube.daemon.worlds import NO_WISHES, Wishes, Worlds, granted
+from polycube.daemon.worlds import NO_WISHES, Wishes, Worlds, granted, picture
 from polycube.model import Edit, PolycubeError, dump
 from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
@@ -77,6 +78,7 @@ class Keeper:
         self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
         self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
         self._kept = Kept({}, {}, {}, Absent())
+        self.events = Events()
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
@@ -90,6 +92,9 @@ class Keeper:
             if key.kind in (Kind.ATTACH, Kind.READY) and key.name[0] == netdev.ifindex:
                 return PortState(False, str(error.cause), state.netdev)
         return state
+
+    def _announce(self) -> None:
+        self.events.stands(picture(self.entries, self.attached, self.present, self.state_of))
 
     # ---- the way of every change ----
 
@@ -185,6 +190,7 @@ class Keeper:
         gone = [entry for name, entry in self.entries.items() if name not in draft.cubes or draft.cubes[name].uuid != entry.uuid]
         self._version += 1
         self.entries, self.attached, self.states = draft.cubes, draft.attached, states
+        self._announce()
         await self._conclude(steps, answers, gone)
         return Result([operation.as_data() for operation in steps])
 
@@ -320,6 +326,7 @@ class Keeper:
         writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
         await self._mend(plan(self.executor.resources, resources, writes))
         await self._save(draft)
+        self._announce()
         await self._conclude(Plan(), answers, ())
         self._late = asyncio.create_task(self._take_over_late(), name="take over late")
 
@@ -358,6 +365,7 @@ class Keeper:
             used = {port.peer for _, port in Draft(self.entries, self.attached).ports()} | set(self.attached)
             lost = {name for name in used if name in before and before[name].ifindex in gone}
             if not lost and {name: before.get(name) for name in used} == {name: self.present.get(name) for name in used}:
+                self._announce()
                 return
             self._version += 1
             try:
@@ -379,6 +387,7 @@ class Keeper:
         await self._note_readiness(steps)
         await self._mend(steps)
         self.states = states
+        self._announce()
         await self.kernel.renew_readiness()
         await self._save(draft)
 

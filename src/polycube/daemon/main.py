@@ -90,6 +90,7 @@ async def run(options: Options) -> None:
                 cubes=lambda service: keeper.standing(service),
                 edited=lambda uuid, edits: manager.edited(uuid, edits),
                 logged=logs.relay,
+                announced=lambda kind, data: keeper.events.announce(kind, **data),
                 paths=kernel.paths,
             )
             keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects)

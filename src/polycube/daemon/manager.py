@@ -25,9 +25,10 @@ from polycube.daemon.controller import (
     applied,
 )
 from polycube.daemon.draft import Draft, Entry, Refused
+from polycube.daemon.events import Events
 from polycube.daemon.keeper import Keeper
 from polycube.daemon.log import quietly
-from polycube.daemon.metrics import render
+from polycube.daemon.metrics import drop_counts, render
 from polycube.daemon.objects import Objects
 from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, measured, resolve
 from polycube.model import Kind as NodeKind
@@ -121,6 +122,12 @@ class Manager:
             else:
                 dumps[entry.name] = dump(entry.config, answer)
         return await asyncio.to_thread(render, self._keeper, self.reasons, dumps)
+
+    def events(self) -> Events:
+        return self._keeper.events
+
+    def drop_counts(self) -> Mapping[tuple[str, str], int]:
+        return drop_counts(self._keeper, self.reasons)
 
     def reasons(self, entry: Entry) -> dict[int, str]:
         """Names of the drop reasons of a cube."""

@@ -33,6 +33,29 @@ def render(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps:
     return generate_latest(registry).decode()
 
 
+def drop_counts(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]]) -> dict[tuple[str, str], int]:
+    """Frames dropped so far, by cube and reason; reasons that did not occur are left out."""
+    found: dict[tuple[str, str], int] = {}
+    with counters_of(keeper, "pcn_drops") as drops:
+        for entry in list(keeper.entries.values()):
+            for reason, name in reasons(entry).items():
+                count = sum(int.from_bytes(value, "little") for value in drops(u32(entry.number * REASONS + reason)))
+                if count:
+                    found[entry.name, name] = count
+    return found
+
+
+@contextmanager
+def counters_of(keeper: Keeper, name: str) -> Iterator[Callable[[bytes], list[bytes]]]:
+    """A look-up in a map of counters, which comes with the first unit that is loaded."""
+    opened = Map.find(keeper.kernel.paths.shared_map(name))
+    try:
+        yield opened.get_percpu if opened else lambda _: []
+    finally:
+        if opened:
+            opened.close()
+
+
 class _Collector:
     def __init__(self, keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]]) -> None:
         self.keeper = keeper
@@ -53,7 +76,7 @@ class _Collector:
     def _ports(self) -> Iterator[Metric]:
         families = [CounterMetricFamily(f"polycube_port_{name}", text, labels=PORT) for name, text in zip(NAMES, HELP, strict=True)]
         up = GaugeMetricFamily("polycube_port_up", "1 if frames can pass the port", labels=PORT)
-        with self._open("pcn_counters") as counters:
+        with counters_of(self.keeper, "pcn_counters") as counters:
             for entry in self.entries:
                 for port, id, state in self._ids(entry):
                     values = [struct.unpack("<4Q", one) for one in counters(u32(id))]
@@ -64,16 +87,6 @@ class _Collector:
         yield from families
         yield up
 
-    @contextmanager
-    def _open(self, name: str) -> Iterator[Callable[[bytes], list[bytes]]]:
-        """A look-up in a map of counters, which comes with the first unit that is loaded."""
-        opened = Map.find(self.keeper.kernel.paths.shared_map(name))
-        try:
-            yield opened.get_percpu if opened else lambda _: []
-        finally:
-            if opened:
-                opened.close()
-
     def _ids(self, entry: Entry) -> Iterator[tuple[str, int, bool]]:
         if entry.transparent:
             yield "ingress", entry.ids[0], True
@@ -83,13 +96,9 @@ class _Collector:
 
     def _drops(self) -> Metric:
         family = CounterMetricFamily("polycube_cube_drops", "Frames that a cube dropped", labels=["cube", "service", "reason"])
-        with self._open("pcn_drops") as drops:
-            for entry in self.entries:
-                for reason, name in self.reasons(entry).items():
-                    values = drops(u32(entry.number * REASONS + reason))
-                    count = sum(int.from_bytes(value, "little") for value in values)
-                    if count:
-                        family.add_metric([entry.name, entry.service, name], count)
+        services = {entry.name: entry.service for entry in self.entries}
+        for (cube, reason), count in drop_counts(self.keeper, self.reasons).items():
+            family.add_metric([cube, services.get(cube, ""), reason], count)
         return family
 
     def _of_models(self) -> Iterator[Metric]:

@@ -52,6 +52,7 @@ class Workers:
     - `cubes(service)` lists the cubes that stand, for adoption. It is asked while requests are under way: it must not wait for them.
     - `edited(uuid, edits)` carries out what a cube wants changed in its own configuration.
     - `logged(service, line)` gets log lines: time, level, event, cube, fields, exception (text or None).
+    - `announced(kind, data)` gets events: the unasked end of a worker, alarms of cubes.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Workers:
         cubes: Callable[[str], Awaitable[Sequence[Instance]]],
         edited: Callable[[str, list[Edit]], Awaitable[None]],
         logged: Callable[[str, Mapping[str, Any]], None],
+        announced: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None,
         paths: Paths | None = None,
         device: str = INJECTION_DEVICE,
         limits: Limits | None = None,
@@ -68,7 +70,7 @@ class Workers:
         self._server = ForkServer()
         self._limits = limits or Limits()
         self._target = target
-        self._context = SlotContext(self._server, cubes, edited, logged, paths or Paths(), device, self._limits)
+        self._context = SlotContext(self._server, cubes, edited, logged, announced, paths or Paths(), device, self._limits)
         self._slots: dict[str, Slot] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False

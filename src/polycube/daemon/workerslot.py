@@ -45,6 +45,7 @@ class SlotContext:
     cubes: Callable[[str], Awaitable[Sequence[Instance]]]
     edited: Callable[[str, list[Edit]], Awaitable[None]]
     logged: Callable[[str, Mapping[str, Any]], None]
+    announced: Callable[[str, Mapping[str, Any]], None]
     paths: Paths
     device: str
     limits: Limits
@@ -200,7 +201,7 @@ class Slot:
         connection = Connection(
             f"the worker of {self.service}",
             calls={"edit": self._edited},
-            notices={"alive": self._alive, "log": self._logged},
+            notices={"alive": self._alive, "log": self._logged, "alarm": self._alarmed},
         )
         errors = asyncio.create_task(self._read_errors(process.errors))
         watch: asyncio.Task[None] | None = None
@@ -231,6 +232,7 @@ class Slot:
                     await errors
         self.last_end = await self._how(process)
         self._say("error", f"worker ended: {self.last_end}", pid=process.pid)
+        self._context.announced("worker-ended", {"service": self.service, "reason": self.last_end})
 
     async def _load(self, connection: Connection) -> None:
         try:
@@ -312,11 +314,19 @@ class Slot:
         self.totals = totals
 
     def _logged(self, **line: Any) -> None:
+        if self._within_limit():
+            self._context.logged(self.service, line)
+
+    def _alarmed(self, cube: str, alarm: str, fields: Mapping[str, Any]) -> None:
+        if self._within_limit():
+            self._context.announced("alarm", {**fields, "cube": cube, "service": self.service, "alarm": alarm})
+
+    def _within_limit(self) -> bool:
+        """Of lines and alarms a second: a worker that has too much to say does not keep the daemon busy."""
         if not self._lines:
             asyncio.get_running_loop().call_later(1, self._end_second)
         self._lines += 1
-        if self._lines <= self._limits.log_lines:
-            self._context.logged(self.service, line)
+        return self._lines <= self._limits.log_lines
 
     def _end_second(self) -> None:
         suppressed, self._lines = self._lines - self._limits.log_lines, 0

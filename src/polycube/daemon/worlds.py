@@ -6,17 +6,18 @@ What a cube's part was made from is remembered, so that a change of one among hu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
 from polycube.compiler.errors import CompileError
-from polycube.core.kernel import INJECT_INNER, Load
+from polycube.core.kernel import INJECT_INNER, INTERNAL, Load
 from polycube.core.registry import Installed
-from polycube.core.topology import CubeSpec, NetdevSpec, World, hooks
+from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, hooks
 from polycube.daemon.draft import Draft, Entry, Refused
+from polycube.daemon.events import Picture
 from polycube.daemon.objects import Objects
 from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
@@ -114,3 +115,23 @@ def granted(world: World, wishes: Mapping[str, Wishes]) -> World:
         if wish and (wish.cfg != spec.cfg or wish.netdevs != spec.netdevs):
             changed[name] = replace(spec, cfg=wish.cfg, netdevs=wish.netdevs)
     return replace(world, cubes=dict(world.cubes) | changed) if changed else world
+
+
+def picture(
+    entries: Mapping[str, Entry],
+    attached: Mapping[str, tuple[str, ...]],
+    present: Mapping[str, Netdev],
+    state_of: Callable[[str, str], PortState],
+) -> Picture:
+    """What stands, for the stream of events."""
+    ports = list(Draft(entries, attached).ports())
+    states = {(entry.name, port.name): state_of(entry.name, port.name) for entry, port in ports}
+    parents = {name: netdev for netdev, cubes in attached.items() for name in cubes}
+    parents |= {name: f"{entry.name}:{port.name}" for entry, port in ports for name in port.tcubes}
+    return Picture(
+        {name: (entry.uuid, entry.config) for name, entry in entries.items()},
+        {name: entry.service for name, entry in entries.items()},
+        {key: (state.up, state.reason) for key, state in states.items()},
+        parents,
+        {name: (one.ifindex, one.up) for name, one in present.items() if one.ifindex < INTERNAL},
+    )
