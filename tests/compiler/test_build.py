@@ -9,7 +9,7 @@ import time
 import pytest
 
 from polycube.compiler import build
-from polycube.compiler.bitcode import function_bitcode, inputs
+from polycube.compiler.bitcode import framework_bitcode, function_bitcode, recipe
 from polycube.compiler.errors import BitcodeMissing, CompileError, SourceError
 from polycube.compiler.function import COMPILER, PACKAGE, Function, Helper, Hook, UnitSpec
 
@@ -80,11 +80,13 @@ def test_equal_sources_give_equal_bitcode_wherever_they_lie(folder, tmp_path):
 
 def test_what_is_linked(folder):
     build.build([folder])
-    plain = UnitSpec.of_one(Function("own", folder), Hook.XDP)
-    assert names(inputs(plain)) == ["own.xdp.bc", "unit.xdp.bc"]
-    transparent = UnitSpec.of_one(Function("own", folder, transparent=True), Hook.TC)
-    assert names(inputs(transparent)) == ["own.tc.bc", "unit_transparent.tc.bc"]
-    assert names(inputs(Helper("own", folder, Hook.TC))) == ["own.tc.bc"]
+    plain = recipe(UnitSpec(Function("own", folder), Hook.XDP))
+    assert plain.frame == framework_bitcode("unit", Hook.XDP).read_bytes()
+    assert [part.modules for part in plain.parts] == [((folder / "own.xdp.bc").read_bytes(),)]
+    transparent = recipe(UnitSpec(Function("own", folder, transparent=True), Hook.TC))
+    assert transparent.frame == framework_bitcode("unit", Hook.TC, transparent=True).read_bytes()
+    assert recipe(Helper("own", folder, Hook.TC)).parts == ()
+    assert type(plain).unpack(plain.pack()) == plain
 
 
 def test_missing_bitcode_says_what_to_do(folder):

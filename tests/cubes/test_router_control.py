@@ -59,7 +59,7 @@ class FakeMap:
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
     path = Path(tmp_path_factory.mktemp("router")) / "router.o"
-    path.write_bytes(emit(UnitSpec.of_one(Router.function(), Hook.XDP)))
+    path.write_bytes(emit(UnitSpec(Router.function(), Hook.XDP)))
     return Shapes.read(path)
 
 

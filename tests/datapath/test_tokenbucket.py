@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from polycube.toolkit.tokenbucket import MAX_RATE, SECOND, is_full, rate
 
 FOLDER = Path(__file__).parent / "limiter"
-LINK = bytes.fromhex("020000000002" "020000000001" "88b5")
+LINK = bytes.fromhex("02000000000202000000000188b5")
 NS = 10**9
 
 

@@ -1,13 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bitcode of a unit lies: that of the framework first, then one file for each member."""
+"""What is linked to make an object: bitcode of the framework, then that of the functions.
+
+A `Recipe` holds everything that goes into an object, so that equal recipes have equal objects; it travels to the compiler process.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from polycube.compiler.build import TRANSPARENT, UNIT
 from polycube.compiler.errors import BitcodeMissing, CompileError
 from polycube.compiler.function import COMPILER, Function, Helper, Hook, UnitSpec
+from polycube.compiler.glue import FusedSpec, glue, prefix
+
+Spec = UnitSpec | FusedSpec | Helper
+
+
+@dataclass(frozen=True)
+class Part:
+    """Modules that are linked with each other; then what they define gets the prefix, but for what all units share."""
+
+    prefix: str
+    modules: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The framework's module with the programs, the parts linked into it, and LLVM assembly that joins them."""
+
+    frame: bytes
+    parts: tuple[Part, ...] = ()
+    glue: str = ""
+
+    def pack(self) -> list[bytes]:
+        """As blobs: the structure as JSON, and each module once."""
+        modules = list(dict.fromkeys([self.frame, *(module for part in self.parts for module in part.modules)]))
+        parts = [[part.prefix, [modules.index(module) for module in part.modules]] for part in self.parts]
+        return [json.dumps({"glue": self.glue, "parts": parts}).encode(), *modules]
+
+    @classmethod
+    def unpack(cls, blobs: Sequence[bytes]) -> Recipe:
+        """The inverse of `pack`."""
+        structure, modules = json.loads(blobs[0]), blobs[1:]
+        parts = tuple(Part(name, tuple(modules[index] for index in indexes)) for name, indexes in structure["parts"])
+        return cls(modules[0], parts, structure["glue"])
 
 
 def existing(path: Path, title: str, hook: Hook) -> Path:
@@ -24,20 +62,29 @@ def function_bitcode(function: Function, hook: Hook) -> Path:
     return existing(function.folder / f"{function.name}.{hook}.bc", function.name, hook)
 
 
-def unit_bitcode(transparent: bool, hook: Hook) -> Path:
-    """The framework's part of a unit."""
-    name = TRANSPARENT if transparent else UNIT
-    return existing(COMPILER / f"{name}.{hook}.bc", name, hook)
+def framework_bitcode(name: str, hook: Hook, transparent: bool = False) -> Path:
+    """A module of the framework, in the variant for standard or for transparent cubes."""
+    variant = f"{name}_transparent" if transparent else name
+    return existing(COMPILER / f"{variant}.{hook}.bc", variant, hook)
 
 
-def inputs(spec: UnitSpec | Helper) -> list[Path]:
-    """The files that are linked: the framework's part, then the members'."""
+def recipe(spec: Spec) -> Recipe:
+    """What is linked for a unit."""
     if isinstance(spec, Helper):
-        return [existing(spec.folder / f"{spec.name}.{spec.hook}.bc", spec.name, spec.hook)]
-    if len(spec.members) != 1:
-        raise CompileError(spec.title, spec.hook, "units of several members cannot be emitted yet")
-    function = spec.members[0].function
-    return [unit_bitcode(function.transparent, spec.hook), function_bitcode(function, spec.hook)]
+        return Recipe(existing(spec.folder / f"{spec.name}.{spec.hook}.bc", spec.name, spec.hook).read_bytes())
+    if isinstance(spec, UnitSpec):
+        frame = framework_bitcode("unit", spec.hook, spec.function.transparent).read_bytes()
+        return Recipe(frame, (Part("", _modules(spec.function, spec.hook)),))
+    frame = framework_bitcode("fused", spec.hook).read_bytes()
+    parts = []
+    for number, cube in enumerate(spec.cubes):
+        member = framework_bitcode("member", spec.hook, cube.function.transparent).read_bytes()
+        parts.append(Part(prefix(number), (member, *_modules(cube.function, spec.hook))))
+    return Recipe(frame, tuple(parts), glue(spec))
+
+
+def _modules(function: Function, hook: Hook) -> tuple[bytes, ...]:
+    return (function_bitcode(function, hook).read_bytes(),)
 
 
 def has_egress(function: Function, hook: Hook) -> bool:

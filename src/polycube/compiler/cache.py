@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emitted objects on disk, by content.
 
-The key is a digest of all that goes into an object: the bitcode, in order, the emitter's own source, and the version of llvmlite. So an
+The key is a digest of all that goes into an object: its recipe, the emitter's own source, and the version of llvmlite. So an
 entry is never stale, only unused: the least recently used go when the folder holds more than its bound. An entry begins with the digest
 of what follows; a damaged one is a miss and is removed. Writes are atomic, and several processes may share a folder. A cache that cannot
 be read or written costs time, never an error.
@@ -32,11 +32,11 @@ def emitter() -> bytes:
     return hashlib.sha256((COMPILER / "unit.py").read_bytes() + version("llvmlite").encode()).digest()
 
 
-def key(modules: Sequence[bytes]) -> str:
-    """The name under which the object made of these modules is kept."""
+def key(recipe: Sequence[bytes]) -> str:
+    """The name under which the object made by this recipe is kept."""
     digest = hashlib.sha256(MAGIC + emitter())
-    for module in modules:
-        digest.update(hashlib.sha256(module).digest())
+    for blob in recipe:
+        digest.update(hashlib.sha256(blob).digest())
     return digest.hexdigest()
 
 

@@ -43,29 +43,16 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Member:
-    """A function in a unit. In a fused unit several members may share a function; `prefix` then keeps their symbols apart."""
+class UnitSpec:
+    """The unit of one: the object does not depend on the instance."""
 
     function: Function
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class UnitSpec:
-    """What becomes one object: exactly one member now (the unit of one), several once chains are fused."""
-
     hook: Hook
-    members: tuple[Member, ...]
-
-    @classmethod
-    def of_one(cls, function: Function, hook: Hook) -> UnitSpec:
-        """The unit of one: the object does not depend on the instance."""
-        return cls(hook, (Member(function),))
 
     @property
     def title(self) -> str:
         """How errors name it."""
-        return " + ".join(member.function.name for member in self.members)
+        return self.function.name
 
 
 @dataclass(frozen=True)

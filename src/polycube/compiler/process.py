@@ -6,7 +6,7 @@ own, started by the first request that the cache cannot answer and kept while mo
 reason is the last thing it wrote to stderr; the next request gets a new process. It ends by itself after some time without work, and when
 its owner is gone: the socket closes.
 
-Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (bitcode), the process answers a status
+Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (a recipe), the process answers a status
 byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. Neither clang nor kernel headers are needed.
 """
 
@@ -26,10 +26,10 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from polycube.compiler.bitcode import inputs
+from polycube.compiler.bitcode import Recipe, Spec, recipe
 from polycube.compiler.cache import ObjectCache, key
 from polycube.compiler.errors import CompileError
-from polycube.compiler.function import PACKAGE, Function, Helper, Hook, UnitSpec
+from polycube.compiler.function import PACKAGE, Function, Hook, UnitSpec
 
 TIMEOUT = 120.0
 IDLE = 30.0  # seconds without a request, after which the process ends: LLVM takes 100 MB
@@ -69,11 +69,11 @@ def serve(peer: socket.socket) -> None:
             if not select.select([peer], [], [], IDLE)[0]:
                 return
             (count,) = LENGTH.unpack(receive(peer, LENGTH.size))
-            modules = [receive_blob(peer) for _ in range(count)]
+            blobs = [receive_blob(peer) for _ in range(count)]
         except (EOFError, ConnectionError):
             return
         try:
-            answer = OK + blob(unit.emit(modules))
+            answer = OK + blob(unit.emit(Recipe.unpack(blobs)))
         except Exception as error:
             answer = FAILED + blob(str(error).encode())
         peer.sendall(answer)
@@ -96,23 +96,23 @@ class Compiler:
         """The object of a function's unit of one."""
         return await asyncio.to_thread(self.emit_sync, function, hook)
 
-    async def emit_spec(self, spec: UnitSpec | Helper) -> bytes:
+    async def emit_spec(self, spec: Spec) -> bytes:
         """The object of any unit, or of a helper such as the injector."""
         return await asyncio.to_thread(self.emit_spec_sync, spec)
 
     def emit_sync(self, function: Function, hook: Hook) -> bytes:
         """The same as `emit`, blocking."""
-        return self.emit_spec_sync(UnitSpec.of_one(function, hook))
+        return self.emit_spec_sync(UnitSpec(function, hook))
 
-    def emit_spec_sync(self, spec: UnitSpec | Helper) -> bytes:
+    def emit_spec_sync(self, spec: Spec) -> bytes:
         """The same as `emit_spec`, blocking."""
-        modules = [path.read_bytes() for path in inputs(spec)]
-        name = key(modules)
+        blobs = recipe(spec).pack()
+        name = key(blobs)
         found = self.cache.get(name) if self.cache else None
         if found is not None:
             return found
         try:
-            result = self._request(modules)
+            result = self._request(blobs)
         except RuntimeError as error:
             raise CompileError(spec.title, spec.hook, str(error)) from None
         if self.cache:
@@ -130,14 +130,14 @@ class Compiler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, modules: Sequence[bytes]) -> bytes:
+    def _request(self, blobs: Sequence[bytes]) -> bytes:
         """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
         with self._lock:
             if self._process and not self._answers():
                 self._stop()
             peer = self._start()
             try:
-                peer.sendall(LENGTH.pack(len(modules)) + b"".join(map(blob, modules)))
+                peer.sendall(LENGTH.pack(len(blobs)) + b"".join(map(blob, blobs)))
                 status = receive(peer, 1)
                 answer = receive_blob(peer)
                 self._used = time.monotonic()

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* Flooding: one broadcast through a device map in XDP, clones in TC. Included by unit.bpf.c only. */
+/* Flooding: one broadcast through a device map in XDP, clones in TC. Included by unit.h only. */
 #pragma once
 
 struct flood {
@@ -83,8 +83,7 @@ static __always_inline void flood_hops(struct pcn_ctx *ctx, __u16 hops)
 }
 #endif
 
-static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 number);
-
+/* TC: GO_ON, and the last of the ports in pkt->out_port: the original leaves there. */
 static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 {
 	__u32 number = pkt->out_port, in_port = pkt->in_port; /* copies: a packet whose address is taken does not stay in registers */
@@ -98,7 +97,8 @@ static __always_inline int flood(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 		return drop(pkt, PCN_DROP_NO_MEMBERS);
 #ifdef PCN_TC
 	pkt->flags |= PCN_META_FLOODED;
-	return output(ctx, pkt, flood.last);
+	pkt->out_port = flood.last;
+	return GO_ON;
 #else
 	struct pcn_flood_key key = {.domain = number, .port = PCN_ANY_PORT};
 	__u64 flags = BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS;

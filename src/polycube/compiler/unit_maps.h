@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* The maps and constants of a unit. Included by unit.bpf.c only; what the linked function leaves unused gets into no object. */
+/* The maps and constants of a unit. Included by unit.h only; what the linked function leaves unused gets into no object. */
 #pragma once
 
 /* ---- maps that all cubes share ---- */

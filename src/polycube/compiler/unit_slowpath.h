@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* The way up to the control plane: a record in the cube's ring buffer, as large as the frame wants. Included by unit.bpf.c only. */
+/* The way up to the control plane: a record in the cube's ring buffer, as large as the frame wants. Included by unit.h only. */
 #pragma once
 
 /* The empty assembly keeps the comparison in one 64-bit register, where the verifier can follow it. */

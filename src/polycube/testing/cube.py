@@ -292,7 +292,7 @@ class CubeUnderTest:
         self._events.append(decode_event(self.name, data))
 
     def _load(self, sizes: dict[str, int]) -> Object:
-        data = emit(UnitSpec.of_one(self.function, self.stage.hook))
+        data = emit(UnitSpec(self.function, self.stage.hook))
         return self.stage.load(data, self.function.name, sizes)
 
     def _drop_counts(self) -> dict[int, int]:

@@ -114,9 +114,8 @@ def compiler() -> Compiler:
 @cache
 def emit(spec: UnitSpec | Helper) -> bytes:
     """The object; from source, if there are a source newer than its bitcode and a compiler."""
-    folder = spec.members[0].function.folder if isinstance(spec, UnitSpec) else spec.folder
     fresh_bitcode(COMPILER)
-    fresh_bitcode(folder)
+    fresh_bitcode(spec.function.folder if isinstance(spec, UnitSpec) else spec.folder)
     return compiler().emit_spec_sync(spec)
 
 
