@@ -18,7 +18,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from polycube.net import netns
-from polycube.net.addr import Interface, Mac
+from polycube.net.addr import Address, Interface, Mac
 from polycube.net.errors import NoSuchNetdev, Refused
 from polycube.net.netdev import Netdev, Xdp, address_of, netdev_of
 
@@ -163,6 +163,12 @@ class Links:
 
     async def del_address(self, netdev: str | int, address: Interface) -> None:
         await self._address("del", netdev, address)
+
+    async def add_default_route(self, gateway: Address) -> None:
+        """Send what has no route of its own to a router."""
+        family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
+        route = {"dst": "default", "gateway": str(gateway), "family": family}
+        await self._call(f"add the default route by {gateway}", lambda ipr: ipr.route("add", **route))
 
     async def disable_ipv6(self, netdev: str | int) -> None:
         """Keep IPv6 off a netdev: no link-local address, no router or neighbour messages from this host.

@@ -136,6 +136,17 @@ def create(name: str) -> Namespace:
     return Namespace(path)
 
 
+def anonymous() -> Namespace:
+    """Make a namespace without a name, with its loopback up: it lives as long as something in it does, or the returned object is open."""
+
+    def body() -> Namespace:
+        _check(_libc.unshare(CLONE_NEWNET), "create a network namespace")
+        set_loopback_up()
+        return Namespace(f"/proc/self/task/{threading.get_native_id()}/ns/net")
+
+    return run_in("/proc/thread-self/ns/net", body)
+
+
 def delete(name: str) -> None:
     """Take a namespace's name away; the kernel ends it when no process and no file descriptor is left in it."""
     path = _path(name)
