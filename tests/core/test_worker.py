@@ -130,7 +130,7 @@ async def test_creating_records_what_the_cube_wants_and_writes_nothing(built: Pa
     async with worker() as running:
         recorded = await running.create(instance("a", built, pins, limit=9, entry=[{"vlan": 3, "seen": 2}]))
         names = [write.map for write in recorded.writes]
-        assert names == ["numbers", "numbers", "numbers", "table"]
+        assert names == ["numbers", "table", "numbers", "numbers"]  # in the order of apply
         assert recorded.cfg == {"limit": b"\x09\0\0\0"}
         facts = {write.key: write.value for write in recorded.writes if write.map == "numbers"}
         assert facts == {bytes(4): b"\x09\0\0\0", b"\x01\0\0\0": b"\x64\0\0\0", b"\x02\0\0\0": b"\x65\0\0\0"}

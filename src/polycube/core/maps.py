@@ -85,14 +85,17 @@ class MapView:
         self._journal: dict[tuple[str, bytes], bytes | None] = {}  # while recording: of all views, in the order of the last writes
 
     def get(self, key: Any, default: Any = None) -> Any:
+        value = self.packed(key)
+        return default if value is None else self._value.unpack(value)
+
+    def packed(self, key: Any) -> bytes | None:
+        """The value as the kernel has it; None if there is no such entry."""
         self._one_value()
         packed = self._key.pack(key, f"key of {self.name}")
         if self._written is not None and packed in self._written:
-            value = self._written[packed]
-        else:
-            kernel = self._opened()
-            value = kernel.get(packed) if kernel else None
-        return default if value is None else self._value.unpack(value)
+            return self._written[packed]
+        kernel = self._opened()
+        return kernel.get(packed) if kernel else None
 
     def __getitem__(self, key: Any) -> Any:
         value = self.get(key)
@@ -113,16 +116,16 @@ class MapView:
     def items(self) -> Iterator[tuple[Any, Any]]:
         """A snapshot: entries that come or go meanwhile may be missed."""
         self._one_value()
-        for key, value in self._raw():
+        for key, value in self.packed_items():
             yield self._key.unpack(key), self._value.unpack(value)
 
     def __iter__(self) -> Iterator[Any]:
-        for key, _ in self._raw():
+        for key, _ in self.packed_items():
             yield self._key.unpack(key)
 
     def clear(self) -> None:
         """Deletes all entries there are now."""
-        for key, _ in list(self._raw()):
+        for key, _ in list(self.packed_items()):
             self._write(key, self._gone)
 
     def percpu(self, key: Any) -> list[Any]:
@@ -144,7 +147,12 @@ class MapView:
         if self.shape.type in _PERCPU:
             raise TypeError(f"map {self.name} has a value for each CPU: use percpu() or percpu_items()")
 
-    def _raw(self) -> Iterator[tuple[bytes, bytes]]:
+    def pack(self, value: Any) -> bytes:
+        """A value as the kernel has it; to write the same one many times."""
+        return self._value.pack(value, self.name)
+
+    def packed_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """`items` as the kernel has them."""
         kernel = self._opened()
         entries: dict[bytes, bytes | None] = dict(kernel.items()) if kernel else {}
         entries.update(self._written or {})

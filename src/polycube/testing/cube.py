@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,20 @@ class View:
         value = self.kernel.get(self._key.pack(key))
         return default if value is None else self._value.unpack(value)
 
+    def packed(self, key: Any) -> bytes | None:
+        """The value as the kernel has it, or None."""
+        return self.kernel.get(self._key.pack(key))
+
+    def packed_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries as the kernel has them."""
+        return self.kernel.items()
+
+    def pack(self, value: Any) -> bytes:
+        """A value as the kernel has it."""
+        return self._value.pack(value)
+
     def __getitem__(self, key: Any) -> Any:
-        value = self.kernel.get(self._key.pack(key))
+        value = self.packed(key)
         if value is None:
             raise KeyError(key)
         return self._value.unpack(value)
@@ -57,7 +69,7 @@ class View:
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """All entries."""
-        yield from self.decode(self.raw())
+        yield from self.decode(self.packed_items())
 
     def percpu(self, key: Any) -> list[Any]:
         """The value of each CPU, of a per-CPU map."""
@@ -70,13 +82,9 @@ class View:
     def __len__(self) -> int:
         return len(list(self.kernel.keys()))
 
-    def raw(self) -> dict[bytes, bytes]:
-        """All entries as bytes."""
-        return dict(self.kernel.items())
-
-    def decode(self, entries: dict[bytes, bytes]) -> list[tuple[Any, Any]]:
+    def decode(self, entries: Iterable[tuple[bytes, bytes]]) -> list[tuple[Any, Any]]:
         """Entries as bytes to entries as the C types say."""
-        return [(self._key.unpack(key), self._value.unpack(value)) for key, value in entries.items()]
+        return [(self._key.unpack(key), self._value.unpack(value)) for key, value in entries]
 
 
 @dataclass
@@ -184,12 +192,12 @@ class CubeUnderTest:
     def changes(self, name: str) -> Iterator[Changes]:
         """What happens to a map within the block; filled when it ends."""
         view, changes = self.map(name), Changes()
-        before = view.raw()
+        before = dict(view.packed_items())
         yield changes
-        after = view.raw()
-        changes.added = view.decode({k: v for k, v in after.items() if k not in before})
-        changes.removed = view.decode({k: v for k, v in before.items() if k not in after})
-        changes.changed = view.decode({k: v for k, v in after.items() if k in before and before[k] != v})
+        after = dict(view.packed_items())
+        changes.added = view.decode((k, v) for k, v in after.items() if k not in before)
+        changes.removed = view.decode((k, v) for k, v in before.items() if k not in after)
+        changes.changed = view.decode((k, v) for k, v in after.items() if k in before and before[k] != v)
 
     def domain(self, number: int, ports: Sequence[int]) -> None:
         """Sets the members of a flood domain. Domain 0 has all ports from the start."""

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of prefixes for the data plane's longest-prefix match (lpm.h): what LPM4 and LPM6 declare, as a mapping from networks to values.
+
+Mechanism: three maps. `<name>` holds the prefixes; `<name>_filter` says by bits which lengths there may be around an address;
+`<name>_counts` for how many prefixes a bit stands, so that it goes with the last one. All are written through the cube's views: recorded
+in `apply`, undone with it, and still right after a restart, since nothing is kept here.
+
+Invariant: a prefix is found as soon as it and its bits are there. A bit too many is harmless, so the order of the writes does not matter.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from polycube.net.addr import Address, Network
+
+_KEY = {4: struct.Struct("<I4s"), 6: struct.Struct("<I16s")}
+_FIRST = struct.Struct("<QQ48x")  # levels in use, number of fours less 1
+_BITS = {4: 32, 6: 128}
+_LENGTHS = 4  # of a level
+_LINE_FOURS, _LINE = 128, 64  # four bits each; bytes
+_FOURS = 16  # for each prefix: how seldom two share one
+_WORD = (1 << 64) - 1
+_LEVEL_COUNT = 1 << 31  # keys of counts: bits of the filter; of levels above this
+
+
+class Maps(Protocol):
+    """The views of a cube's maps."""
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
+def sizes(name: str, prefixes: int) -> dict[str, int]:
+    """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
+    return {name: prefixes, f"{name}_filter": 1 + _fours(prefixes) // _LINE_FOURS, f"{name}_counts": prefixes + 32}
+
+
+def _fours(prefixes: int) -> int:
+    return max(_LINE_FOURS, 1 << (prefixes * _FOURS).bit_length() - 1)
+
+
+class PrefixTable:
+    """One table of one IP version, made for a number of prefixes (that of `sizes`).
+
+    Values are what the view of the map takes: a dict of fields, a number, or bytes of the right size.
+    """
+
+    def __init__(self, maps: Maps, name: str, version: int, prefixes: int) -> None:
+        self.version = version
+        self._prefixes, self._filter, self._counts = (maps[f"{name}{suffix}"] for suffix in ("", "_filter", "_counts"))
+        self._mask = _fours(prefixes) - 1
+        self._key = _KEY[version]
+        self._bits = _BITS[version]
+
+    def get(self, network: Network) -> Any:
+        """The value of just this prefix, or None."""
+        return self._prefixes.get(self._packed(network))
+
+    def __contains__(self, network: Network) -> bool:
+        return self._packed(network) in self._prefixes
+
+    def __setitem__(self, network: Network, value: Any) -> None:
+        self.update({network: value})
+
+    def __delitem__(self, network: Network) -> None:
+        self.remove([network])
+
+    def update(self, table: Mapping[Network, Any]) -> None:
+        """Adds prefixes, or changes the values of those that are there."""
+        counted: dict[int, int] = {}
+        for network, value in table.items():
+            key = self._packed(network)
+            if network.prefixlen and self._prefixes.packed(key) is None:
+                for bit in self._bits_of(network):
+                    counted[bit] = counted.get(bit, 0) + 1
+            self._prefixes[key] = value
+        self._count(counted)
+
+    def remove(self, networks: Iterable[Network]) -> None:
+        """Those that are not there don't matter."""
+        counted: dict[int, int] = {}
+        for network in networks:
+            key = self._packed(network)
+            if self._prefixes.packed(key) is None:
+                continue
+            del self._prefixes[key]
+            for bit in self._bits_of(network) if network.prefixlen else ():
+                counted[bit] = counted.get(bit, 0) - 1
+        self._count(counted)
+
+    def items(self) -> Iterator[tuple[Network, Any]]:
+        """All prefixes."""
+        for key, value in self._prefixes.items():
+            yield self._network(key["address"], key["len"]), value
+
+    def longest(self, address: Address) -> tuple[Network, Any] | None:
+        """The longest prefix that an address is in, by the way of the data plane, and its value."""
+        number = int(address)
+        levels = _FIRST.unpack(self._filter.packed(0) or bytes(_LINE))[0]
+        beyond = [at for at in range(self._bits) if levels >> at // _LENGTHS & 1 and self._is_set(self._bit(number, at))]
+        for at in [*beyond, self._bits]:
+            masked = (number >> at << at).to_bytes(self._bits // 8, "big")
+            value = self._prefixes.get(self._key.pack(self._bits - at, masked))
+            if value is not None:
+                return self._network(masked, self._bits - at), value
+        return None
+
+    def sync(self, table: Mapping[Network, Any]) -> None:
+        """Makes the maps hold this table, whatever is there; writes only what differs."""
+        counts: dict[int, int] = {}
+        there = dict(self._prefixes.packed_items())
+        for network, value in table.items():
+            key, packed = self._packed(network), self._prefixes.pack(value)
+            if there.pop(key, None) != packed:
+                self._prefixes[key] = packed
+            for bit in self._bits_of(network) if network.prefixlen else ():
+                counts[bit] = counts.get(bit, 0) + 1
+        for key in there:
+            del self._prefixes[key]
+        standing = dict(self._counts.items())
+        for bit, number in counts.items():
+            if standing.pop(bit, 0) != number:
+                self._counts[bit] = number
+        for bit in standing:
+            del self._counts[bit]
+        self._sync_filter(counts)
+
+    def clear(self) -> None:
+        self.sync({})
+
+    # ---- below ----
+
+    def _sync_filter(self, bits: Iterable[int]) -> None:
+        lines: dict[int, int] = {0: 0}
+        for bit in bits:
+            if bit >= _LEVEL_COUNT:
+                lines[0] |= 1 << bit - _LEVEL_COUNT
+            else:
+                line, at = divmod(bit, _LINE_FOURS * 4)
+                lines[line + 1] = lines.get(line + 1, 0) | 1 << at
+        wanted = {line: value.to_bytes(_LINE, "little") for line, value in lines.items()}
+        wanted[0] = _FIRST.pack(lines[0], self._mask)
+        for raw, value in self._filter.packed_items():
+            if any(value) and int.from_bytes(raw, "little") not in wanted:
+                self._filter[raw] = bytes(_LINE)
+        for line, value in wanted.items():
+            if self._filter.packed(line) != value:
+                self._filter[line] = value
+
+    def _count(self, by: Mapping[int, int]) -> None:
+        """So many prefixes more or less for each bit, which comes with the first and goes with the last."""
+        lines: dict[int, int] = {}
+        for bit, more in by.items():
+            before = self._counts.get(bit, 0)
+            if before + more > 0:
+                self._counts[bit] = before + more
+            else:
+                del self._counts[bit]
+            if before and before + more > 0:
+                continue
+            line, at = (0, bit - _LEVEL_COUNT) if bit >= _LEVEL_COUNT else (1 + bit // (_LINE_FOURS * 4), bit % (_LINE_FOURS * 4))
+            value = lines[line] if line in lines else int.from_bytes(self._filter.packed(line) or b"", "little")
+            lines[line] = value | 1 << at if more > 0 else value & ~(1 << at)
+        if 0 in lines:
+            lines[0] = lines[0] & _WORD | self._mask << 64
+        for line, value in lines.items():
+            self._filter[line] = value.to_bytes(_LINE, "little")
+
+    def _bits_of(self, network: Network) -> tuple[int, int]:
+        """The bit of the filter that a prefix needs, and that of its level."""
+        beyond = self._bits - network.prefixlen
+        return self._bit(int(network.network_address), beyond), _LEVEL_COUNT + beyond // _LENGTHS
+
+    def _bit(self, address: int, beyond: int) -> int:
+        """`pcn_lpm_lengths` of lpm.h, and the bit among the four."""
+        level = beyond // _LENGTHS
+        cut = (level + 1) * _LENGTHS
+        upper, lower = (address >> cut, 0) if self.version == 4 else divmod(address >> cut << cut, 1 << 64)
+        mixed = (upper ^ level) * 0xBF58476D1CE4E5B9 & _WORD
+        mixed = (mixed ^ mixed >> 32 ^ lower) * 0x94D049BB133111EB & _WORD
+        return (mixed >> 32 & self._mask) * 4 + beyond % _LENGTHS
+
+    def _is_set(self, bit: int) -> bool:
+        line, at = divmod(bit, _LINE_FOURS * 4)
+        return bool(int.from_bytes(self._filter.packed(line + 1) or b"", "little") >> at & 1)
+
+    def _packed(self, network: Network) -> bytes:
+        return self._key.pack(network.prefixlen, network.network_address.packed)
+
+    def _network(self, address: bytes, length: int) -> Network:
+        return ipaddress.ip_network((address, length))
