@@ -7,7 +7,7 @@ A `Recipe` holds everything that goes into an object, so that equal recipes have
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,23 +68,24 @@ def framework_bitcode(name: str, hook: Hook, transparent: bool = False) -> Path:
     return existing(COMPILER / f"{variant}.{hook}.bc", variant, hook)
 
 
-def recipe(spec: Spec) -> Recipe:
-    """What is linked for a unit."""
+def plain_bitcode(function: Function, hook: Hook) -> bytes:
+    """The bitcode of a function that has no code of an instance."""
+    return function_bitcode(function, hook).read_bytes()
+
+
+def recipe(spec: Spec, bitcode: Callable[[Function, Hook], bytes] = plain_bitcode) -> Recipe:
+    """What is linked for a unit. `bitcode` gives that of its functions."""
     if isinstance(spec, Helper):
         return Recipe(existing(spec.folder / f"{spec.name}.{spec.hook}.bc", spec.name, spec.hook).read_bytes())
     if isinstance(spec, UnitSpec):
         frame = framework_bitcode("unit", spec.hook, spec.function.transparent).read_bytes()
-        return Recipe(frame, (Part("", _modules(spec.function, spec.hook)),))
+        return Recipe(frame, (Part("", (bitcode(spec.function, spec.hook),)),))
     frame = framework_bitcode("fused", spec.hook).read_bytes()
     parts = []
     for number, cube in enumerate(spec.cubes):
         member = framework_bitcode("member", spec.hook, cube.function.transparent).read_bytes()
-        parts.append(Part(prefix(number), (member, *_modules(cube.function, spec.hook))))
+        parts.append(Part(prefix(number), (member, bitcode(cube.function, spec.hook))))
     return Recipe(frame, tuple(parts), glue(spec))
-
-
-def _modules(function: Function, hook: Hook) -> tuple[bytes, ...]:
-    return (function_bitcode(function, hook).read_bytes(),)
 
 
 def has_egress(function: Function, hook: Hook) -> bool:

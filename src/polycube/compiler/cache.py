@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emitted objects on disk, by content.
 
-The key is a digest of all that goes into an object: its recipe, the emitter's own source, and the version of llvmlite. So an
-entry is never stale, only unused: the least recently used go when the folder holds more than its bound. An entry begins with the digest
+The key is a digest of all that goes into an object: its recipe, the emitter's own source, and the version of llvmlite. Bitcode
+that is made at run time (code.py) is kept in the same way. So an entry is never stale, only unused: the least recently used go when the folder holds more than its bound. An entry begins with the digest
 of what follows; a damaged one is a miss and is removed. Writes are atomic, and several processes may share a folder. A cache that cannot
 be read or written costs time, never an error.
 """
@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+from polycube.compiler.code import Code, Language
 from polycube.compiler.function import COMPILER
 
 FOLDER = Path("/var/cache/polycube")
@@ -29,7 +31,8 @@ HEADER = len(MAGIC) + hashlib.sha256().digest_size
 @lru_cache(1)
 def emitter() -> bytes:
     """What tells one emitter from another."""
-    return hashlib.sha256((COMPILER / "unit.py").read_bytes() + version("llvmlite").encode()).digest()
+    sources = [(COMPILER / name).read_bytes() for name in ("unit.py", "combine.py")]
+    return hashlib.sha256(b"".join([*sources, version("llvmlite").encode()])).digest()
 
 
 def key(recipe: Sequence[bytes]) -> str:
@@ -38,6 +41,19 @@ def key(recipe: Sequence[bytes]) -> str:
     for blob in recipe:
         digest.update(hashlib.sha256(blob).digest())
     return digest.hexdigest()
+
+
+@lru_cache(32)
+def generator_digest(code: Code) -> bytes:
+    """What a generator's result depends on beside its arguments: the Python of its folder. Nothing of other code."""
+    if code.language is not Language.GENERATOR:
+        return b""
+    found = find_spec(code.text.partition(":")[0])
+    folder = Path(found.origin).parent if found and found.origin else Path()
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 class ObjectCache:

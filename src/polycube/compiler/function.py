@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from polycube.compiler.code import Code
+
 PACKAGE = Path(__file__).resolve().parents[1]
 COMPILER = PACKAGE / "compiler"
 INCLUDE = PACKAGE / "include"
@@ -29,12 +31,13 @@ ALL_HOOKS = frozenset(Hook)
 
 @dataclass(frozen=True)
 class Function:
-    """The data plane of a service: `<folder>/<name>.bpf.c`."""
+    """The data plane of a service, `<folder>/<name>.bpf.c`, with the code of one of its instances if that has any."""
 
     name: str
     folder: Path
     transparent: bool = False
     hooks: frozenset[Hook] = ALL_HOOKS
+    code: tuple[Code, ...] = ()
 
     @property
     def source(self) -> Path:

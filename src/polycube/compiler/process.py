@@ -7,12 +7,14 @@ reason is the last thing it wrote to stderr; the next request gets a new process
 its owner is gone: the socket closes.
 
 Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (a recipe), the process answers a status
-byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. Neither clang nor kernel headers are needed.
+byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. The first blob of a request names the job. Neither
+clang nor kernel headers are needed, but for code of instances that comes as C (clang.py, in the owner's thread).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -23,17 +25,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO
 
-from polycube.compiler.bitcode import Recipe, Spec, recipe
-from polycube.compiler.cache import ObjectCache, key
+from polycube.compiler import clang
+from polycube.compiler.bitcode import Recipe, Spec, plain_bitcode, recipe
+from polycube.compiler.cache import ObjectCache, generator_digest, key
+from polycube.compiler.code import Code, CodeError, Diagnostic, Language
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import PACKAGE, Function, Hook, UnitSpec
 
 TIMEOUT = 120.0
 IDLE = 30.0  # seconds without a request, after which the process ends: LLVM takes 100 MB
 OK, FAILED = b"\0", b"\1"
+EMIT, COMBINE = b"emit", b"combine"
 LENGTH = struct.Struct("<I")
 
 
@@ -61,7 +66,7 @@ def blob(content: bytes) -> bytes:
 
 def serve(peer: socket.socket) -> None:
     """The life of the compiler process: answers until its owner closes the socket."""
-    from polycube.compiler import unit
+    from polycube.compiler import combine, unit
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner; the closed socket ends this process
     while True:
@@ -69,11 +74,11 @@ def serve(peer: socket.socket) -> None:
             if not select.select([peer], [], [], IDLE)[0]:
                 return
             (count,) = LENGTH.unpack(receive(peer, LENGTH.size))
-            blobs = [receive_blob(peer) for _ in range(count)]
+            job, *blobs = [receive_blob(peer) for _ in range(count)]
         except (EOFError, ConnectionError):
             return
         try:
-            answer = OK + blob(unit.emit(Recipe.unpack(blobs)))
+            answer = OK + blob(combine.combine(blobs) if job == COMBINE else unit.emit(Recipe.unpack(blobs)))
         except Exception as error:
             answer = FAILED + blob(str(error).encode())
         peer.sendall(answer)
@@ -106,18 +111,43 @@ class Compiler:
 
     def emit_spec_sync(self, spec: Spec) -> bytes:
         """The same as `emit_spec`, blocking."""
-        blobs = recipe(spec).pack()
-        name = key(blobs)
-        found = self.cache.get(name) if self.cache else None
-        if found is not None:
-            return found
+        blobs = recipe(spec, self.bitcode).pack()
         try:
-            result = self._request(blobs)
+            return self._cached(key(blobs), lambda: self._request(EMIT, blobs))
         except RuntimeError as error:
             raise CompileError(spec.title, spec.hook, str(error)) from None
-        if self.cache:
-            self.cache.put(name, result)
-        return result
+
+    def bitcode(self, function: Function, hook: Hook) -> bytes:
+        """The bitcode of a function, with its instance's code linked in. Raises CodeError."""
+        plain = plain_bitcode(function, hook)
+        if not function.code:
+            return plain
+        blobs = [plain]
+        for code in function.code:
+            about = {name: getattr(code, name) for name in ("name", "language", "arguments", "exports", "swapped")} | {"hook": hook}
+            blobs += [json.dumps(about).encode(), self._content(code, hook)]
+        versions = [generator_digest(code) for code in function.code]
+        try:
+            return self._cached(key([COMBINE, *blobs, *versions]), lambda: self._request(COMBINE, blobs))
+        except RuntimeError as error:
+            number, _, reason = str(error).partition(" ")
+            code = function.code[int(number) if number.isdigit() else 0]
+            raise CodeError(code, hook, Diagnostic(reason if number.isdigit() else str(error))) from None
+
+    def _content(self, code: Code, hook: Hook) -> bytes:
+        if code.language is not Language.C:
+            return code.text.encode()
+        name = key([b"clang", clang.identity(), hook.encode(), code.name.encode(), code.text.encode()])
+        return self._cached(name, lambda: clang.compile_c(code, hook))
+
+    def _cached(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """From the cache, or made and kept."""
+        found = self.cache.get(name) if self.cache else None
+        if found is None:
+            found = make()
+            if self.cache:
+                self.cache.put(name, found)
+        return found
 
     def close(self) -> None:
         """Ends the process, if there is one."""
@@ -130,14 +160,14 @@ class Compiler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, blobs: Sequence[bytes]) -> bytes:
+    def _request(self, job: bytes, blobs: Sequence[bytes]) -> bytes:
         """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
         with self._lock:
             if self._process and not self._answers():
                 self._stop()
             peer = self._start()
             try:
-                peer.sendall(LENGTH.pack(len(blobs)) + b"".join(map(blob, blobs)))
+                peer.sendall(LENGTH.pack(1 + len(blobs)) + b"".join(map(blob, [job, *blobs])))
                 status = receive(peer, 1)
                 answer = receive_blob(peer)
                 self._used = time.monotonic()

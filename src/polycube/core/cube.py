@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from polycube.compiler.code import Code
 from polycube.compiler.function import Function
 from polycube.core.config import CubeConfig, TransparentCube
 from polycube.model import Diff, Edit
@@ -176,6 +177,14 @@ class Cube(Generic[C]):
         """Maximum entries of maps, by map name, where the configuration decides them; known at creation."""
         return {}
 
+    @classmethod
+    def code(cls, config: C) -> tuple[Code, ...]:
+        """Data-plane code of this instance alone, by its configuration (compiler/code.py); most services have none.
+
+        Asked for in the daemon: quick, without effects. Raises `ModelError`, with the path of the leaf, for what can't be code.
+        """
+        return ()
+
     # ---- for authors to call ----
 
     def send(self, port: PortFacts | int, frame: bytes, *, ifindex: int = 0) -> None:
@@ -207,6 +216,11 @@ class Cube(Generic[C]):
         module = sys.modules[cls.__module__]
         assert module.__file__
         return Function(cls.service(), Path(module.__file__).parent, transparent=issubclass(cls.config, TransparentCube))
+
+    @classmethod
+    def function_of(cls, config: C) -> Function:
+        """The data plane of one instance."""
+        return replace(cls.function(), code=cls.code(config))
 
     @classmethod
     def actions(cls) -> dict[str, str]:

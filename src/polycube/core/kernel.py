@@ -13,7 +13,7 @@ shared by all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,8 @@ class Kernel:
         pin.remove(folder / unit)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+        self.loads.pop((uuid, unit), None)
+        self._remove_unused(uuid, [load for key, load in self.loads.items() if key[0] == uuid])
 
     async def _set_cfg(self, uuid: str, unit: str, new: dict[str, str]) -> None:
         with Object.open(self.loads[uuid, unit].data, unit.replace("-", "_")) as object:
@@ -375,6 +377,18 @@ class Kernel:
         own = {path.name for path in made if path.parent == self.paths.cube(uuid)} - {SLOWPATH}
         self.fresh.setdefault(uuid, set()).update(own)
 
+    def _remove_unused(self, uuid: str, loads: Sequence[Load]) -> None:
+        """Maps of a cube that no generation of its programs has any more."""
+        used = {SLOWPATH}
+        for load in loads:
+            with Object.open(load.data, load.name[:15]) as object:
+                used.update(object.maps)
+        folder = self.paths.cube(uuid)
+        for path in list(folder.iterdir()) if loads and folder.is_dir() else ():
+            if path.name not in used:
+                self._forget(path)
+                pin.remove(path)
+
     def _pin_of(self, uuid: str, folder: Path, hook: str, name: str) -> Path:
         if name in _OWNED_BY_UNIT or name.startswith("."):  # sections of the program: constants and tables of the compiler's making, too
             return folder / name.rpartition(".")[2]
@@ -480,7 +494,7 @@ class Kernel:
         return self._maps[path]
 
     def _forget(self, folder: Path) -> None:
-        for path in [path for path in self._maps if folder in path.parents]:
+        for path in [path for path in self._maps if folder in (path, *path.parents)]:
             self._maps.pop(path).close()
 
 

@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from polycube.core.complaint import Complaints
@@ -34,6 +35,16 @@ class LogOf(Protocol):
     def __call__(self, cube: str, uuid: str, level: str) -> Any: ...
 
 
+class Views:
+    """A cube's maps and constants, as the objects that it runs describe them."""
+
+    def __init__(self, objects: Mapping[str, Path], pins: Path) -> None:
+        self.objects = dict(objects)
+        shapes = Shapes.read(*objects.values())
+        self.maps = MapViews(shapes, pins)
+        self.cfg = CfgView(shapes.cfg)
+
+
 @dataclass(frozen=True)
 class Standing:
     """What a cube knows of itself."""
@@ -41,27 +52,26 @@ class Standing:
     config: CubeConfig
     ports: Mapping[str, PortFacts]
     parent: str
+    views: Views
 
 
 class Resident:
     """A cube and its life in the worker."""
 
     def __init__(self, cls: type[Cube[Any]], instance: Instance, host: Host, log_of: LogOf) -> None:
-        shapes = Shapes.read(*instance.objects.values())
+        views = Views(instance.objects, instance.pins)
         self.uuid = instance.uuid
         self.number = instance.number
-        self.objects = instance.objects
+        self.hooks = frozenset(instance.objects)
         self.pins = instance.pins
         self.transparent = issubclass(cls.config, TransparentCube)
         self.counts = Counts()
         config = cls.config.model_validate(dict(instance.config), by_alias=True, by_name=False)
         self.standing: Standing | None = None
-        self._pending: Standing | None = Standing(config, _by_name(instance.ports), instance.parent)
-        self._maps = MapViews(shapes, instance.pins)
-        self._cfg = CfgView(shapes.cfg)
+        self._pending: Standing | None = Standing(config, _by_name(instance.ports), instance.parent, views)
         self._log_of = log_of
         log = log_of(instance.name, instance.uuid, str(config.loglevel))
-        self.cube = cls(instance.name, instance.uuid, self._maps, self._cfg, host, log)
+        self.cube = cls(instance.name, instance.uuid, views.maps, views.cfg, host, log)
         self.complaints = Complaints(log)
         self._numbers: Mapping[int, PortFacts] = {}
         self.intake = Intake(self.cube, self.counts, self.complaints, lambda: self._numbers)
@@ -78,12 +88,16 @@ class Resident:
         assert self._pending
         return self._record(None, self._pending)
 
-    def change(self, edits: Sequence[Edit], ports: Sequence[PortFacts], parent: str) -> Recorded:
-        """What the edits, or other facts, mean for the maps. To be followed by `commit` or `rollback`."""
+    def change(self, edits: Sequence[Edit], ports: Sequence[PortFacts], parent: str, objects: Mapping[str, Path]) -> Recorded:
+        """What the edits, or other facts, mean for the maps. `objects`: those that the cube will run; none: as before. To be followed by
+        `commit` or `rollback`."""
         if self._pending is not None or self.standing is None:
             raise ChangePending(self.name)
         config = edit(self.standing.config, edits)
-        after = Standing(config, _by_name(ports), parent)
+        views = self.standing.views
+        if objects and dict(objects) != views.objects:
+            views = Views(objects, self.pins)
+        after = Standing(config, _by_name(ports), parent, views)
         recorded = self._record(self.standing, after)
         self._pending = after
         return recorded
@@ -92,8 +106,10 @@ class Resident:
         """The change stands. A new cube begins to live."""
         if self._pending is None:
             raise NotPending(self.name)
-        new = self.standing is None
+        before, new = self.standing, self.standing is None
         self.standing, self._pending = self._pending, None
+        if before and before.views is not self.standing.views:
+            before.views.maps.close()
         self._show(self.standing)
         self._numbers = {port.number: port for port in self.standing.ports.values()}
         self.cube.log = self.complaints.log = self._log_of(self.name, self.uuid, str(self.standing.config.loglevel))
@@ -110,15 +126,15 @@ class Resident:
         change = Diff(old, after.config)
         names = [name for name, port in after.ports.items() if before is None or before.ports.get(name) != port]
         moved = before is not None and before.parent != after.parent
-        self._cfg.take()
+        after.views.cfg.take()
         self.cube.former_ports = before.ports if before else {}
-        with self._shown(after), self._maps.recording() as writes:
+        with self._shown(after), after.views.maps.recording() as writes:
             if change or before is None:
                 self.cube.apply(change)
             if names or moved or before is None:
                 self.cube.facts(names)
             netdevs = self.cube.netdev()
-        return Recorded(writes, self._cfg.take(), netdevs)
+        return Recorded(writes, after.views.cfg.take(), netdevs)
 
     @contextmanager
     def _shown(self, after: Standing) -> Iterator[None]:
@@ -131,6 +147,7 @@ class Resident:
 
     def _show(self, standing: Standing) -> None:
         self.cube.current, self.cube.ports, self.cube.parent = standing.config, standing.ports, standing.parent
+        self.cube.maps, self.cube.cfg = standing.views.maps, standing.views.cfg
 
     # ---- questions ----
 
@@ -195,7 +212,7 @@ class Resident:
             self.cube.close()
         except Exception as error:
             self.complaints.error("close failed", error)
-        self._maps.close()
+        self.cube.maps.close()
 
 
 def _by_name(ports: Sequence[PortFacts]) -> dict[str, PortFacts]:

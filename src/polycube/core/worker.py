@@ -114,9 +114,12 @@ class Worker:
         self._residents[resident.uuid] = resident
         resident.commit()
 
-    def change(self, uuid: str, edits: Sequence[Any], ports: Sequence[Mapping[str, Any]], parent: str) -> dict[str, Any]:
+    def change(
+        self, uuid: str, edits: Sequence[Any], ports: Sequence[Mapping[str, Any]], parent: str, objects: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         facts = [PortFacts.from_data(port) for port in ports]
-        return self._find(uuid).change([edit_from(edit) for edit in edits], facts, parent).as_data()
+        paths = {hook: Path(path) for hook, path in (objects or {}).items()}
+        return self._find(uuid).change([edit_from(edit) for edit in edits], facts, parent, paths).as_data()
 
     def commit(self, uuid: str) -> None:
         self._find(uuid).commit()
@@ -154,7 +157,7 @@ class Worker:
         if xdp is None:
             assert cube.current
             wanted = "tc" if str(cube.current.type) == "TC" else "xdp"
-            xdp = wanted == "xdp" if wanted in resident.objects else "xdp" in resident.objects
+            xdp = wanted == "xdp" if wanted in resident.hooks else "xdp" in resident.hooks
             # On a netdev's way out a transparent cube stands on TC, whatever its type
             xdp = xdp and not (resident.transparent and port == 1 and cube.parent and ":" not in cube.parent)
         slot = resident.number * 2 + (port if resident.transparent else 0)

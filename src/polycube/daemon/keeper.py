@@ -68,7 +68,6 @@ class Keeper:
         self.kernel = kernel
         self.store = store
         self._worlds = Worlds(services, objects, kernel.loads)
-        self._objects = objects
         self.executor = Executor(kernel)
         self.workers = workers
         self.entries: dict[str, Entry] = {}
@@ -119,8 +118,10 @@ class Keeper:
         asked: set[str] = set()  # services, by this attempt or an earlier one
         for attempt in count():
             patient = attempt < PATIENCE
-            draft = Draft({}, {})
+            draft = Draft(self.entries, self.attached, self._kept.absent)
             try:
+                act(draft)
+                await self._worlds.prepare(draft, self.entries)
                 async with AsyncExitStack() as held:
                     await self._hold(held, () if patient else asked)
                     await held.enter_async_context(self._lock)
@@ -175,7 +176,7 @@ class Keeper:
                 return Result([operation.as_data() for operation in steps])
             self._reset_counters(draft)
             await self._note_readiness(steps)
-            done = await self._execute(steps)
+            done = await self._execute(steps, draft)
         except BaseException:
             if not dry_run:
                 await self._rollback(answers)
@@ -221,11 +222,11 @@ class Keeper:
             if entry.number not in numbers:
                 self.kernel.reset_drops(entry.number)
 
-    async def _execute(self, steps: Plan) -> list[Operation]:
+    async def _execute(self, steps: Plan, draft: Draft) -> list[Operation]:
         try:
             return await self.executor.execute(steps)
         except KernelError as error:
-            raise Failed(error) from error
+            raise self._worlds.unloadable(draft, error) or Failed(error) from error
 
     # ---- workers ----
 
@@ -250,7 +251,7 @@ class Keeper:
     async def _ask_one(self, entry: Entry, told: Told, edits: list[Edit], answers: Answers) -> None:
         try:
             if entry.uuid in self._told:
-                recorded = await self.workers.change(entry.service, entry.uuid, edits, *told)
+                recorded = await self.workers.change(entry.service, entry.uuid, edits, *told, await self._worlds.paths(entry))
             else:
                 recorded = await self.workers.create(entry.service, await self._instance(entry, told))
         except CallTimeout:  # the worker may still be at it
@@ -264,11 +265,8 @@ class Keeper:
 
     async def _instance(self, entry: Entry, told: Told | None = None) -> Instance:
         ports, parent = told or self._told[entry.uuid]
-        installed = self.installed[entry.service]
-        objects = {entry.hook: (await self._objects.get(installed, entry.hook)).path}
-        return Instance(
-            entry.uuid, entry.name, entry.number, dump(entry.config), ports, objects, self.kernel.paths.cube(entry.uuid), parent
-        )
+        objects, pins = await self._worlds.paths(entry), self.kernel.paths.cube(entry.uuid)
+        return Instance(entry.uuid, entry.name, entry.number, dump(entry.config), ports, objects, pins, parent)
 
     async def standing(self, service: str) -> list[Instance]:
         """The cubes of a service, for a worker that takes them over."""
@@ -317,6 +315,7 @@ class Keeper:
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
         self.kernel.preparations = dict(self._kept.preparations)
         draft = Draft(self.entries, self.attached)
+        await self._worlds.excuse(self.entries.values())
         world = await self._worlds.of(draft, self.present, self._wishes)
         self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
         answers = await self._ask_all(draft, build(world)[1])

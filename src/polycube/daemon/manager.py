@@ -131,7 +131,7 @@ class Manager:
 
     def reasons(self, entry: Entry) -> dict[int, str]:
         """Names of the drop reasons of a cube."""
-        return self._objects.reasons(entry.service, entry.hook)
+        return self._objects.reasons(self._installed[entry.service].cls.function_of(entry.config), entry.hook)
 
     # ---- changing: Controller ----
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from polycube.bpf import Object
 from polycube.compiler.bitcode import has_egress
-from polycube.compiler.function import Hook
+from polycube.compiler.function import Function, Hook
 from polycube.compiler.process import Compiler
-from polycube.core.registry import Installed
+
+KEPT = 512  # objects with code of an instance
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,15 @@ class Objects:
     def __init__(self, compiler: Compiler, folder: Path) -> None:
         self._compiler = compiler
         self._folder = folder
-        self._built: dict[tuple[str, str], Built] = {}
+        self._built: dict[tuple[Function, str], Built] = {}
 
-    async def get(self, installed: Installed, hook: str) -> Built:
-        """The unit of one of a service for a hook."""
-        known = self._built.get((installed.name, hook))
+    async def get(self, function: Function, hook: str) -> Built:
+        """The unit of one of a function for a hook. Raises CompileError."""
+        known = self._built.pop((function, hook), None)
         if known:
+            self._built[function, hook] = known  # the latest used are the last
             return known
-        data = await self._compiler.emit(installed.function, Hook(hook))
+        data = await self._compiler.emit(function, Hook(hook))
         digest = hashlib.sha256(data).hexdigest()[:12]
         path = self._folder / f"{digest}.o"
         if not path.exists():
@@ -47,17 +49,24 @@ class Objects:
             draft = path.with_suffix(".new")  # whoever is killed in the middle leaves no half of it under its name
             draft.write_bytes(data)
             draft.replace(path)
-        with Object.open(data, installed.name[:15]) as object:
+        with Object.open(data, function.name[:15]) as object:
             floods = "domains" in object.maps
-        egress = has_egress(installed.function, Hook(hook))
-        built = Built(f"{hook}-{digest}", data, path, floods, egress, reason_names(data, installed.name))
-        self._built[installed.name, hook] = built
+        egress = has_egress(function, Hook(hook))
+        built = Built(f"{hook}-{digest}", data, path, floods, egress, reason_names(data, function.name))
+        self._built[function, hook] = built
+        self._forget_oldest()
         return built
 
-    def reasons(self, service: str, hook: str) -> dict[int, str]:
-        """Names of the drop reasons of a service; empty before it was used."""
-        built = self._built.get((service, hook))
+    def reasons(self, function: Function, hook: str) -> dict[int, str]:
+        """Names of the drop reasons of a function; empty before it was used."""
+        built = self._built.get((function, hook))
         return built.reasons if built else {}
+
+    def _forget_oldest(self) -> None:
+        """Functions with code of an instance come and go; the others stay."""
+        own = [key for key in self._built if key[0].code]
+        for key in own[:-KEPT]:
+            self._built.pop(key).path.unlink(missing_ok=True)
 
 
 def reason_names(data: bytes, service: str) -> dict[int, str]:

@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from polycube.core.cube import PortFacts
@@ -102,13 +103,23 @@ class Workers:
         finally:
             self._settle(service)
 
-    async def change(self, service: str, uuid: str, edits: Sequence[Edit], ports: Sequence[PortFacts], parent: str = "") -> Recorded:
-        """What edits or changed facts want written. `ports` are all ports as they will be. Follow up with `commit` or `rollback`."""
+    async def change(
+        self,
+        service: str,
+        uuid: str,
+        edits: Sequence[Edit],
+        ports: Sequence[PortFacts],
+        parent: str = "",
+        objects: Mapping[str, Path] | None = None,
+    ) -> Recorded:
+        """What edits or changed facts want written. `ports` are all ports as they will be, `objects` those that the cube will run, if
+        they change. Follow up with `commit` or `rollback`."""
         args = {
             "uuid": uuid,
             "edits": [edit_data(edit) for edit in edits],
             "ports": [port.as_data() for port in ports],
             "parent": parent,
+            "objects": {hook: str(path) for hook, path in (objects or {}).items()},
         }
         return Recorded.from_data(await self._of_cube(service, "change", args, "changing a cube"))
 

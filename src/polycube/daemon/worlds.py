@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from polycube.bpf import BpfError, VerifierError
+from polycube.compiler.code import Code, CodeError, Diagnostic, located
 from polycube.compiler.errors import CompileError
-from polycube.core.kernel import INJECT_INNER, INTERNAL, Load
+from polycube.compiler.function import Function
+from polycube.core.kernel import INJECT_INNER, INTERNAL, KernelError, Load
+from polycube.core.operation import Kind
 from polycube.core.registry import Installed
 from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, hooks
 from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.events import Picture
-from polycube.daemon.objects import Objects
+from polycube.daemon.objects import Built, Objects
+from polycube.model import ModelError, Problem, Tag
 from polycube.net import netns, readiness
 from polycube.net.netdev import Netdev
 
@@ -45,6 +51,57 @@ class Worlds:
         self._loads = loads
         self._specs: dict[str, tuple[Entry, Any, CubeSpec]] = {}  # uuid -> what its spec was made from, and the spec
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
+        self._without: set[Function] = set()  # whose code can't be had any more
+
+    async def built(self, entry: Entry, wanted: Iterable[str]) -> dict[str, Built]:
+        """A cube's objects for some hooks. Refuses what can't be compiled; of code of its own, it says which line."""
+        function = self._function(entry)
+        try:
+            return {hook: await self._objects.get(function, hook) for hook in wanted}
+        except CodeError as error:
+            raise _refused(entry, error.code, "cannot be compiled", error.diagnostics) from None
+        except CompileError as error:
+            if function.code:
+                raise _refused(entry, function.code[0], "cannot be compiled", [Diagnostic(error.reason)]) from error
+            raise Refused(str(error)) from error
+
+    async def excuse(self, entries: Iterable[Entry]) -> None:
+        """At the start: code that was taken once and isn't now, perhaps for want of clang, is left out, and said to be."""
+        for entry in entries:
+            try:
+                await self.built(entry, [entry.hook])
+            except ModelError as error:
+                log.error(f"its own code is left out: {error}", cube=entry.name)
+                self._without.add(self._installed[entry.service].cls.function_of(entry.config))
+
+    def _function(self, entry: Entry) -> Function:
+        try:
+            function = self._installed[entry.service].cls.function_of(entry.config)
+        except ModelError as error:
+            raise error.within(entry.name) from None
+        return replace(function, code=()) if function in self._without else function
+
+    async def prepare(self, draft: Draft, standing: Mapping[str, Entry]) -> None:
+        """Makes the objects of what a draft changes: that may take seconds, and is nothing to hold locks for."""
+        for name, entry in draft.cubes.items():
+            if standing.get(name) is not entry:
+                await self.built(entry, [entry.hook])
+
+    async def paths(self, entry: Entry) -> dict[str, Path]:
+        """Where the cube's worker finds the layouts of its maps."""
+        return {hook: one.path for hook, one in (await self.built(entry, [entry.hook])).items()}
+
+    def unloadable(self, draft: Draft, error: KernelError) -> ModelError | None:
+        """What the kernel has against a cube's own code, if that is what it didn't load."""
+        key = error.operation.key
+        entry = next((one for one in draft.cubes.values() if one.uuid == key.name[0]), None)
+        code = self._function(entry).code if entry and key.kind is Kind.UNIT else ()
+        if not entry or not code or not isinstance(error.cause, BpfError):
+            return None
+        found = [(one, located(one, *_said(error.cause))) for one in code]
+        one, diagnostic = next((pair for pair in found if pair[1].line), found[0])
+        hook = key.name[1].partition("-")[0]
+        return _refused(entry, one, f"cannot be loaded for {hook}", [diagnostic])
 
     async def usable(self, wanted: Collection[tuple[str, str]]) -> dict[str, Installed]:
         """Services but for those whose unit can't be had: they must not keep the others' cubes from starting."""
@@ -52,7 +109,7 @@ class Worlds:
         for service, hook in wanted:
             try:
                 if service in usable:
-                    await self._objects.get(usable[service], hook)
+                    await self._objects.get(usable[service].function, hook)
             except CompileError as error:
                 del usable[service]
                 log.error(str(error))
@@ -64,10 +121,7 @@ class Worlds:
         specs = {}
         for name, entry in draft.cubes.items():
             installed = self._installed[entry.service]
-            try:
-                built = {hook: await self._objects.get(installed, hook) for hook in hooks(entry.bare, bare)}
-            except CompileError as error:
-                raise Refused(str(error)) from error
+            built = await self.built(entry, hooks(entry.bare, bare))
             own, wishes = built[entry.hook], wished.get(entry.uuid, NO_WISHES)
             more = ({hook: one.unit for hook, one in built.items()}, own.floods, own.egress, wishes)
             known = self._specs.get(entry.uuid)
@@ -105,6 +159,16 @@ class Worlds:
         reason = result.reason if isinstance(result, readiness.NotReady) else ""
         self._xdp_problems[netdev.ifindex] = (netdev, reason)
         return reason
+
+
+def _said(error: BpfError) -> tuple[str, str]:
+    """The verifier's verdict and its log; of other errors the sentence."""
+    return (error.summary, error.log) if isinstance(error, VerifierError) else (str(error), "")
+
+
+def _refused(entry: Entry, code: Code, what: str, diagnostics: Iterable[Diagnostic]) -> ModelError:
+    """Code of a cube is refused: a problem for each place in it."""
+    return ModelError(*(Problem(Tag.INVALID_VALUE, (entry.name, *code.path), f"{what}: {one}") for one in diagnostics))
 
 
 def granted(world: World, wishes: Mapping[str, Wishes]) -> World:

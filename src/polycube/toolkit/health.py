@@ -237,4 +237,3 @@ async def _echo(target: Target, family: int, vantage: Vantage) -> None:
                 return
             if not answer:
                 raise OSError(errno.ECONNRESET, "")
-
