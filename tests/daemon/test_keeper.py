@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from polycube.compiler.function import Function
 from polycube.core.config import StandardCube
 from polycube.core.kernel import KernelError
 from polycube.core.message import Recorded
@@ -73,7 +74,7 @@ class Workers:
 
 
 class Objects:
-    async def get(self, installed: Any, hook: str) -> Built:
+    async def get(self, function: Function, hook: str) -> Built:
         return Built(f"{hook}-0", b"", Path("none"), False, False, {})
 
 
@@ -86,6 +87,9 @@ class Sort(Installed):
 
     def sizes(self, config: Any) -> dict[str, int]:
         return {}
+
+    def function_of(self, config: Any) -> Function:
+        return Function(self.name, Path("none"))
 
 
 def keeper() -> Keeper:

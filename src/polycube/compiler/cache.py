@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emitted objects on disk, by content.
 
-The key is a digest of all that goes into an object: its recipe, the emitter's own source, and the version of llvmlite. Bitcode
-that is made at run time (code.py) is kept in the same way. So an entry is never stale, only unused: the least recently used go when the folder holds more than its bound. An entry begins with the digest
-of what follows; a damaged one is a miss and is removed. Writes are atomic, and several processes may share a folder. A cache that cannot
-be read or written costs time, never an error.
+The key is a digest of all that goes into an object: its recipe, the emitter's own source, and the version of llvmlite. Bitcode that is made
+at run time (code.py) is kept in the same way. So an entry is never stale, only unused: the least recently used go when the folder holds
+more than its bound. An entry begins with the digest of what follows; a damaged one is a miss and is removed. Writes are atomic, and
+several processes may share a folder. A cache that cannot be read or written costs time, never an error.
 """
 
 from __future__ import annotations
