@@ -26,10 +26,10 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from polycube.compiler.function import Hook
-from polycube.cubes.router import arp, frame, icmp, nd
-from polycube.cubes.router.limit import Bucket
 from polycube.cubes.router.traffic import Reason
 from polycube.testing.packets import assert_equal
+from polycube.toolkit import arp, frame, icmp, nd
+from polycube.toolkit.limit import Bucket
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 

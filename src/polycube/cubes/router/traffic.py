@@ -18,14 +18,15 @@ from polycube.bpf import BpfError
 from polycube.core.cube import Packet as Received
 from polycube.core.maps import MapViews
 from polycube.core.slowpath import NotSent
-from polycube.cubes.router import arp, frame, icmp, nd, tables
+from polycube.cubes.router import tables
 from polycube.cubes.router.addresses import is_link_local6
-from polycube.cubes.router.icmp import Error
 from polycube.cubes.router.interface import Interface
-from polycube.cubes.router.limit import Bucket
 from polycube.cubes.router.neighbour import Effect, Entry, Install, Key, Neighbours, Release, Remove, Seen, Solicit, Unreachable, Waiting
 from polycube.cubes.router.routes import Kind
 from polycube.net.addr import Address, Mac
+from polycube.toolkit import arp, frame, icmp, nd
+from polycube.toolkit.icmp import Error
+from polycube.toolkit.limit import Bucket
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -7,8 +7,8 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
-from polycube.cubes.router.frame import ARP, IPV4, ethernet
 from polycube.net.addr import Mac
+from polycube.toolkit.frame import ARP, IPV4, ethernet
 
 REQUEST, REPLY = 1, 2
 _ARP = struct.Struct(">HHBBH6s4s6s4s")

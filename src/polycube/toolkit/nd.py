@@ -11,8 +11,8 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
-from polycube.cubes.router.frame import ICMP6, ip_frame, pseudo_sum, read_ip, write6
 from polycube.net.addr import Mac, multicast_mac, solicited_node
+from polycube.toolkit.frame import ICMP6, ip_frame, pseudo_sum, read_ip, write6
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 SOURCE_MAC, TARGET_MAC = 1, 2

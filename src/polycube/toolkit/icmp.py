@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-from polycube.cubes.router.frame import ICMP, ICMP6, Packet, checksum, pseudo_sum, write4, write6
 from polycube.net.addr import Address
+from polycube.toolkit.frame import ICMP, ICMP6, Packet, checksum, pseudo_sum, write4, write6
 
 QUOTE4 = 576 - 20 - 8
 QUOTE6 = 1280 - 40 - 8
@@ -34,6 +34,7 @@ class Error(Enum):
     """What a router has to report."""
 
     NO_ROUTE = Codes((3, 0), (1, 0))
+    PROHIBITED = Codes((3, 13), (1, 1))  # RFC 1812 5.2.7.1: administratively
     HOST_UNREACHABLE = Codes((3, 1), (1, 3))
     PROTOCOL_UNREACHABLE = Codes((3, 2), (4, 1))
     PORT_UNREACHABLE = Codes((3, 3), (1, 4))

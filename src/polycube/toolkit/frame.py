@@ -117,12 +117,47 @@ def _read6(data: bytes) -> Packet | None:
 def write4(source: Address, target: Address, protocol: int, payload: bytes, *, ttl: int = HOP_LIMIT, tos: int = 0) -> bytes:
     """An IPv4 packet that is not to be fragmented, hence needs no identification (RFC 6864)."""
     head = struct.pack(">BBHHHBBH", 0x45, tos, 20 + len(payload), 0, 0x4000, ttl, protocol, 0) + source.packed + target.packed
-    return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + payload
+    return _summed(head) + payload
 
 
 def write6(source: Address, target: Address, protocol: int, payload: bytes, *, hops: int = HOP_LIMIT) -> bytes:
     """An IPv6 packet."""
     return struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops) + source.packed + target.packed + payload
+
+
+def fragments(packet: bytes, mtu: int) -> list[bytes]:
+    """An IPv4 packet in pieces that fit an MTU (RFC 791, 3.2); none if it must not be cut, or can't be. Options that say so are in all."""
+    header, flags = (packet[0] & 15) * 4, int.from_bytes(packet[6:8], "big")
+    step, payload = (mtu - header) // 8 * 8, packet[header:]
+    if flags & 0x4000 or step <= 0:
+        return []
+    later = packet[:20] + _copied(packet[20:header])
+    pieces = []
+    for at in range(0, len(payload), step):
+        head, body = packet[:header] if at == 0 else later, payload[at : at + step]
+        more = flags & 0x2000 if at + step >= len(payload) else 0x2000
+        head = bytes([0x40 | len(head) // 4, head[1]]) + struct.pack(">H", len(head) + len(body)) + head[4:]
+        head = head[:6] + struct.pack(">H", more | (flags & 0x1FFF) + at // 8) + head[8:]
+        pieces.append(_summed(head) + body)
+    return pieces
+
+
+def _copied(options: bytes) -> bytes:
+    """The options of an IPv4 header that later fragments have, too: those with the upper bit, padded to words."""
+    kept = b""
+    while options and options[0]:
+        size = 1 if options[0] == 1 else options[1] if len(options) > 1 else 0
+        if not size or size > len(options):
+            break
+        if options[0] & 0x80:
+            kept += options[:size]
+        options = options[size:]
+    return kept.ljust(len(kept) + 3 & ~3, b"\0")
+
+
+def _summed(head: bytes) -> bytes:
+    """An IPv4 header with its checksum."""
+    return head[:10] + checksum(head[:10] + b"\0\0" + head[12:]).to_bytes(2, "big") + head[12:]
 
 
 def forwarded(packet: bytes) -> bytes | None:
@@ -132,5 +167,4 @@ def forwarded(packet: bytes) -> bytes | None:
     if packet[8] <= 1:
         return None
     header = (packet[0] & 15) * 4
-    head = packet[:8] + bytes([packet[8] - 1, packet[9], 0, 0]) + packet[12:header]
-    return head[:10] + checksum(head).to_bytes(2, "big") + packet[12:]
+    return _summed(packet[:8] + bytes([packet[8] - 1]) + packet[9:header]) + packet[header:]
