@@ -55,3 +55,12 @@ def test_stacked_on_a_port_it_sees_both_directions(chain):
     hello.cfg(egress_action="DROP")
     forwarder.send(PACKET, port=0).dropped("policy", cube=hello)
     forwarder.send(PACKET, port=1).forwarded(port=0)
+
+
+def test_frames_are_logged(hello):
+    packet = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01") / bytes(46)
+    hello.send(packet, direction="egress")
+    assert hello.logs() == ["DEBUG frame of 60 bytes by port 1, 02:00:00:00:00:01 to 02:00:00:00:00:02"]
+    hello.cfg(pcn_loglevel="LOG_INFO")
+    hello.send(packet)
+    assert hello.logs() == []

@@ -139,10 +139,19 @@ def test_json_has_an_object_a_line(stream: io.StringIO) -> None:
     assert got["exception"] == "Traceback\n  here"
 
 
+def test_a_cube_has_a_level_of_its_own(stream: io.StringIO) -> None:
+    log.configure("warn", stream=stream)
+    log.relay("bridge", {**LINE, "level": "debug"})  # has passed the cube's
+    assert "[br0] [debug]" in stream.getvalue()
+    log.configure("off", stream=stream)
+    log.relay("bridge", {**LINE, "level": "error"})
+    assert "error" not in stream.getvalue()
+
+
 def test_the_level_counts_for_the_daemon_the_workers_and_libraries(stream: io.StringIO) -> None:
     log.configure("warn", stream=stream)
     log.logger().info("not this")
-    log.relay("bridge", LINE)
+    log.relay("bridge", {**LINE, "cube": ""})
     logging.getLogger("uvicorn").info("nor this")
     assert stream.getvalue() == ""
     logging.getLogger("uvicorn").warning("but %s", "this")

@@ -180,6 +180,7 @@ static __always_inline void count_tail(const struct pcn_meta *meta, __u32 number
 	count_rx(id, len);
 }
 
+#include "unit_log.h"
 #include "unit_slowpath.h"
 #ifndef PCN_TRANSPARENT
 #include "unit_flood.h"

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, pin, tcfilter, u32
+from polycube.core.datalog import LOGS
 from polycube.core.operation import Operation
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
 from polycube.core.slowpath import INJECT, META_OUT
@@ -39,6 +40,7 @@ _NEXT = ("none", "netdev", "cube", "stack")
 _FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
 REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices"}
+LOG_BYTES = 256 * 1024  # as in unit_log.h
 _PER_HOOK = {"pcn_progs"}
 _ATTACH = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
 
@@ -85,6 +87,7 @@ class Kernel:
         for folder in (self.paths.root, self.paths.shared, self.paths.cubes, self.paths.units, self.paths.links):
             folder.mkdir(exist_ok=True)
         self._load_injectors(injectors)
+        self._make_log()
         await self._make_injection_devices()
 
     async def remove(self) -> None:
@@ -436,6 +439,17 @@ class Kernel:
                     pin.remove(folder / target)
                     with object.program(name) as program:
                         program.pin(folder / target)
+
+    def _make_log(self) -> None:
+        """The ring buffer of log lines, so that it can be read from the start."""
+        path = self.paths.shared_map(LOGS)
+        if not path.exists():
+            with Map.create(MapType.RINGBUF, 0, 0, LOG_BYTES, name=LOGS) as ring:
+                ring.pin(path)
+
+    def logs(self) -> Map:
+        """Log lines of all data planes."""
+        return Map.open(self.paths.shared_map(LOGS))
 
     async def _make_injection_devices(self) -> None:
         """Veth pairs: user space sends into the outer end, the program on the inner end leads the frame to a cube."""

@@ -55,6 +55,7 @@ class CubeSpec:
     egress: bool = False  # has an egress handler
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # port -> MAC and addresses it gives to its netdev
+    loglevel: int = 2  # enum pcn_log_level
 
     @property
     def slot(self) -> int:
@@ -137,7 +138,7 @@ class Builder:
         programs = ("ingress_tail", "egress_tail") if cube.transparent else ("tail",)
         for hook, unit in cube.units.items():
             self._put(Kind.UNIT, (cube.uuid, unit), {})
-            numbers = {"pcn_cube": cube.number} | ({"pcn_inject": self.world.inject} if hook == "tc" else {})
+            numbers = {"pcn_cube": cube.number, "pcn_loglevel": cube.loglevel} | ({"pcn_inject": self.world.inject} if hook == "tc" else {})
             framework = {name: number.to_bytes(4, "little").hex() for name, number in numbers.items()}
             self._put(Kind.CFG, (cube.uuid, unit), dict(cube.cfg) | framework)
             for offset, program in enumerate(programs):

@@ -79,7 +79,7 @@ class Options:
 
     port: int = _option(9000, _port, "TCP port of the REST API", "p")
     addr: str = _option("localhost", _text, "address the REST API listens at", "a")
-    loglevel: str = _option("info", _level, "what is logged: this level and graver ones", "l")
+    loglevel: str = _option("info", _level, "what the daemon logs: this level and graver ones; cubes have levels of their own", "l")
     daemon: bool = _option(False, _flag, "run in the background", "d")
     logfile: Path = _option(Path("/var/log/polycube/polycubed.log"), _path, "file to log to")
     pidfile: Path = _option(Path("/var/run/polycube.pid"), _path, "file that holds the pid while the daemon runs")

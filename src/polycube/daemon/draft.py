@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from polycube.core.config import CubeConfig, CubeType, StandardCube
+from polycube.core.config import CubeConfig, CubeType, LogLevel, StandardCube
 from polycube.core.topology import HOST, CubeSpec, PortSpec
 from polycube.daemon.controller import Placement
 from polycube.model import Edit, Op, PolycubeError, suggest
@@ -69,7 +69,9 @@ class Entry:
                 PortSpec(port.name, *self.ports[port.name], peer=port.peer or "", tcubes=tuple(port.tcubes))
                 for port in self.standard.ports.values()
             )
-        return CubeSpec(self.name, self.uuid, self.number, self.transparent, self.hook, self.mode, ports, self.ids, **more)
+        loglevel = list(LogLevel).index(self.config.loglevel)
+        given = (self.name, self.uuid, self.number, self.transparent, self.hook, self.mode, ports, self.ids)
+        return CubeSpec(*given, loglevel=loglevel, **more)
 
 
 @dataclass(frozen=True)

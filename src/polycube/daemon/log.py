@@ -31,6 +31,7 @@ TRACE, OFF = 5, 100
 LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warn": 30, "err": 40, "critical": 50, "off": OFF}
 FILE_SIZE, FILE_COUNT = 5 << 20, 3
 _NAMES = {"warning": "warn", "error": "err", "exception": "err", "fatal": "critical", "notset": "trace"}
+_EVERYTHING = structlog.make_filtering_bound_logger(0)
 _OWN = ("event", "level", "time", "service", "cube", "exception")
 
 
@@ -59,6 +60,7 @@ def configure(level: str, *, file: Path | None = None, stream: Any = None, json:
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(LEVELS[level])
+    logging.getLogger("cubes").setLevel(TRACE)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -88,14 +90,16 @@ async def quietly(call: Awaitable[Any], what: str) -> None:
 
 
 def relay(service: str, line: Mapping[str, Any]) -> None:
-    """Logs what a worker said (see `Workers`), under its own time."""
+    """Logs what a worker or a data plane said (see `Workers`), under its own time. What a cube says has passed the cube's level already,
+    which may be lower than the daemon's; a daemon at `off` says nothing at all."""
     name = _NAMES.get(line["level"], line["level"])
-    if LEVELS.get(name, 20) < logging.getLogger().level:
+    daemon = logging.getLogger().level
+    if daemon == OFF or (not line["cube"] and LEVELS.get(name, 20) < daemon):
         return
     fields = {key: value for key, value in line["fields"].items() if key not in _OWN}
     event = {**fields, "service": service, "cube": line["cube"], "time": line["time"], "exception": line["exception"]}
     method = {"trace": "debug", "warn": "warning", "err": "error"}.get(name, name)
-    getattr(structlog.get_logger("polycube"), method)(line["event"], **event)
+    getattr(structlog.wrap_logger(logging.getLogger("cubes"), wrapper_class=_EVERYTHING), method)(line["event"], **event)
 
 
 def _level(_logger: Any, _method: str, event: Any) -> Any:

@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import structlog
 import uvicorn
@@ -29,6 +30,7 @@ from polycube.core.registry import installed
 from polycube.daemon import log as logs
 from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
+from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
 from polycube.daemon.http import ReadOnly
 from polycube.daemon.keeper import Keeper
@@ -98,12 +100,20 @@ async def run(options: Options) -> None:
             workers.start()
             await keeper.start(list(watcher.netdevs.values()))
             log.info("cubes are taken over", cubes=len(keeper.entries))
+            datalogs = DataLogs(kernel.logs(), lambda number, line: logs.relay(*_named(keeper, number, line)))
             watching = asyncio.create_task(watch(watcher, keeper))
             try:
                 await serve(options, manager, stop, watching)
             finally:
                 watching.cancel()
+                datalogs.close()
                 await keeper.close()
+
+
+def _named(keeper: Keeper, number: int, line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A data plane's line with the names of its service and cube."""
+    entry = next((one for one in keeper.entries.values() if one.number == number), None)
+    return (entry.service, {**line, "cube": entry.name}) if entry else ("", {**line, "cube": ""})
 
 
 async def clean(options: Options) -> None:

@@ -137,7 +137,8 @@ class CubeUnderTest:
         zero = bytes(32)
         for id in self.ids:
             self.stage.maps["pcn_counters"].set(u32(id), zero)
-        self.cfg(pcn_cube=self.number)
+        self.cfg(pcn_cube=self.number, pcn_loglevel=0)
+        self.stage.logs()  # of who had the number before
         if self.stage.hook == Hook.TC:
             self.cfg(pcn_inject=self.stage.near)
         slots = ["ingress_tail", "egress_tail"] if function.transparent else ["tail"]
@@ -231,6 +232,10 @@ class CubeUnderTest:
         if name not in self._programs:
             self._programs[name] = self._object.program(name)
         return self._programs[name]
+
+    def logs(self) -> list[str]:
+        """What it has logged since the last call on any cube: `LEVEL text`. Everything is logged under test."""
+        return [f"{line.level} {line.text}" for line in self.stage.logs() if line.cube == self.number]
 
     # ---- inside ----
 

@@ -30,6 +30,8 @@ from polycube.compiler import build
 from polycube.compiler.cache import ObjectCache
 from polycube.compiler.function import COMPILER, Function, Helper, Hook, UnitSpec, injector
 from polycube.compiler.process import Compiler
+from polycube.core.datalog import LOGS, DataLog
+from polycube.core.datalog import decode as decode_log
 from polycube.core.slowpath import INJECT
 from polycube.net.links import Links
 
@@ -230,6 +232,14 @@ class Stage:
                 frame = frame[:12] + b"\xff\xff" + frame[14:]
             self.left = self.prologue.test_run(frame, context=sk_buff(ifindex=ifindex, cb=tuple(cb), mark=mark))
             return self.left.retval
+
+    def logs(self) -> list[DataLog]:
+        """Log lines of data planes since the last call."""
+        lines: list[DataLog] = []
+        if LOGS in self.maps:
+            with RingBuffer(self.maps[LOGS], lambda record: lines.append(decode_log(record))) as ring:
+                ring.consume()
+        return lines
 
     def consume(self) -> int:
         """Takes what the probe has written down so far."""

@@ -21,10 +21,12 @@ static __always_inline int transparenthelloworld_act(struct pcn_packet *pkt, enu
 
 HANDLER(ingress)
 {
+	pcn_pkt_log(ctx, pkt, LOG_DEBUG);
 	return transparenthelloworld_act(pkt, ingress_action);
 }
 
 HANDLER(egress)
 {
+	pcn_pkt_log(ctx, pkt, LOG_DEBUG);
 	return transparenthelloworld_act(pkt, egress_action);
 }

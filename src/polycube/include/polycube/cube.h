@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include <polycube/abi.h>
+#include <polycube/log.h>
 #include <polycube/maps.h>
 
 #ifndef memcpy
