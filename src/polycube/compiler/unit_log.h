@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* What log.h leaves to the unit: the ring buffer that all cubes share. Included by unit.bpf.c only. */
+/* What log.h leaves to the unit: the ring buffer that all cubes share. Included by unit.h only. */
 #pragma once
 
 struct {
