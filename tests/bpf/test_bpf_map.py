@@ -220,6 +220,25 @@ def test_large_values_do_not_ask_for_large_memory() -> None:
         assert {k: v[:1] for k, v in made.items()} == {u32(i): bytes([i]) for i in range(9)}
 
 
+@pytest.mark.parametrize("type", [MapType.HASH, MapType.ARRAY, MapType.PERCPU_HASH])
+def test_large_maps_are_read_in_parts(type: MapType) -> None:
+    with filled(10_000, 10_000, type) as made:
+        parts = list(made.batches())
+        assert len(parts) > 2 and sorted(entry for part in parts for entry in part) == sorted(made.items())
+
+
+def test_parts_of_a_map_that_is_read_one_by_one() -> None:
+    with Map.create(MapType.DEVMAP_HASH, 4, 4, 8) as made:
+        made.set(u32(7), u32(1))
+        assert [entry for part in made.batches() for entry in part] == [(u32(7), u32(1))]
+
+
+def test_many_entries_are_deleted_and_absent_ones_do_not_matter() -> None:
+    with filled(10_000) as made:
+        made.delete_many(u32(number) for number in (*range(5000), 70_000, *range(3, 9)))
+        assert sorted(made.keys()) == sorted(u32(number) for number in range(5000, 10_000))
+
+
 def test_many_entries_are_cleared() -> None:
     with filled(20000) as made:
         made.clear()

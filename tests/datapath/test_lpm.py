@@ -139,3 +139,44 @@ def test_any_sequence_of_changes_leaves_what_a_table_made_at_once_would_hold(mad
     one_by_one = [sorted(made.map(name).items(), key=str) for name in sizes("prefixes4", 1)]
     table.sync(model)
     assert [sorted(made.map(name).items(), key=str) for name in sizes("prefixes4", 1)] == one_by_one
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_tables_in_bulk_are_found_and_forgotten(cube: Any, version: int) -> None:
+    """Bits of what was dropped stay until the filter is renewed, and do no harm."""
+    made = cube(FOLDER, ports=8, sizes=sizes(f"prefixes{version}", PREFIXES))
+    table, rnd = table_of(made, version), random.Random(version)
+    prefixes, addresses = around(rnd, version, 100)
+    keys = {one: one.prefixlen.to_bytes(4, "little") + one.network_address.packed for one in prefixes}
+    model = dict.fromkeys(prefixes, 3)
+    table.fill(list(keys.values()), (3).to_bytes(4, "little"))
+    agrees(made, model, addresses)
+    gone = prefixes[::2]
+    table.drop([keys[one] for one in gone])
+    for one in gone:
+        del model[one]
+    agrees(made, model, addresses)
+    before = set_bits(made, version)
+    for _ in table.refilter():
+        pass
+    assert set_bits(made, version) < before
+    agrees(made, model, addresses)
+    table.drop(list(keys.values()))
+    for _ in table.refilter():
+        pass
+    assert set_bits(made, version) == 0
+    agrees(made, {}, addresses)
+
+
+def agrees(made: Any, model: dict[Any, int], addresses: list[Any]) -> None:
+    for address in addresses[::8]:
+        expected, result = longest(model, address), made.send(packet(address))
+        if expected is None:
+            result.dropped("no_prefix")
+        else:
+            result.forwarded(expected[1])
+
+
+def set_bits(made: Any, version: int) -> int:
+    lines = [words["words"] for _, words in made.map(f"prefixes{version}_filter").items()]
+    return sum(word.bit_count() for number, line in enumerate(lines) for word in (line[:1] if not number else line))

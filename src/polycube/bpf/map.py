@@ -34,6 +34,10 @@ _INFO = {  # offsets in struct bpf_map_info
 }
 
 
+class _NoBatch(Exception):
+    """The kernel reads this map one by one only."""
+
+
 class MapType(IntEnum):
     """enum bpf_map_type, as far as it is used."""
 
@@ -207,6 +211,16 @@ class Map(Handle):
             if value is not None:
                 yield key, value
 
+    def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """`items` in parts of some thousands, for maps that are too large to be held at once."""
+        try:
+            yield from self._batches()
+        except _NoBatch:
+            keys = list(self.keys())
+            for start in range(0, len(keys), _BATCH):
+                values = [(key, self.get(key)) for key in keys[start : start + _BATCH]]
+                yield [(key, value) for key, value in values if value is not None]
+
     def items_percpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
         for key, value in self.items():
             yield key, self._split(value)
@@ -225,28 +239,40 @@ class Map(Handle):
                 for key, value in chunk:
                     self.set(key, value)
 
-    def clear(self) -> None:
-        """Deletes all entries of a map whose entries can be deleted."""
-        keys = [key for key, _ in self._items_batch() or ()] or list(self.keys())
-        for start in range(0, len(keys), _BATCH):
-            chunk = keys[start : start + _BATCH]
+    def delete_many(self, keys: Iterable[bytes]) -> None:
+        """Deletes many entries by batches; those that are not there don't matter."""
+        pending = list(keys)
+        for start in range(0, len(pending), _BATCH):
+            chunk = pending[start : start + _BATCH]
             count = ffi.new("uint32_t *", len(chunk))
-            if lib.bpf_map_delete_batch(self.fd, ffi.from_buffer(b"".join(chunk)), count, ffi.NULL) < 0:
-                for key in chunk:  # not supported for this type, or one entry went meanwhile
+            result = -errno.EINVAL
+            if all(len(key) == self.info.key_size for key in chunk):
+                result = lib.bpf_map_delete_batch(self.fd, ffi.from_buffer(b"".join(chunk)), count, ffi.NULL)
+            if result < 0:  # not supported for this type, or one entry went meanwhile
+                for key in chunk:
                     self.delete(key)
 
+    def clear(self) -> None:
+        """Deletes all entries of a map whose entries can be deleted."""
+        self.delete_many([key for key, _ in self._items_batch() or ()] or list(self.keys()))
+
     def _items_batch(self) -> list[tuple[bytes, bytes]] | None:
+        try:
+            return [entry for batch in self._batches() for entry in batch]
+        except _NoBatch:
+            return None
+
+    def _batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
         key_size, step = self.info.key_size, self._length
         room = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // (key_size + step or 1)))
         keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
         position: Any = ffi.NULL
         cursor = ffi.new("char[]", max(key_size, 8))
-        found: list[tuple[bytes, bytes]] = []
         while True:
             count = ffi.new("uint32_t *", room)
             result = lib.bpf_map_lookup_batch(self.fd, position, cursor, keys, values, count, ffi.NULL)
             if result in _NO_BATCH:
-                return None
+                raise _NoBatch
             if result == -errno.ENOSPC:  # a hash returns whole buckets, and the next one is larger than this
                 room *= 2
                 keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
@@ -255,9 +281,9 @@ class Map(Handle):
                 check(result, f"read map {self.info.name}")
             n = int(count[0])
             raw_keys, raw_values = bytes(ffi.buffer(keys, n * key_size)), bytes(ffi.buffer(values, n * step))
-            found += [(raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * step : (i + 1) * step]) for i in range(n)]
+            yield [(raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * step : (i + 1) * step]) for i in range(n)]
             if result == -errno.ENOENT:
-                return found
+                return
             position = cursor
 
     def _split(self, value: bytes) -> list[bytes]:

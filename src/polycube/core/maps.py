@@ -10,7 +10,7 @@ An entry of an array cannot be removed; deleting one writes zeros. Values of per
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -138,6 +138,27 @@ class MapView:
         kernel = self._opened()
         for key, values in kernel.items_percpu() if kernel else ():
             yield self._key.unpack(key), [self._value.unpack(value) for value in values]
+
+    # ---- many at once, as the kernel has them; not in `apply` ----
+
+    def set_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Writes entries at once. A failure (MapFull) leaves those before it written."""
+        self._kernel().set_many(entries)
+
+    def delete_many(self, keys: Iterable[bytes]) -> None:
+        """Those that are not there don't matter."""
+        self._kernel().delete_many(keys)
+
+    def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """`packed_items` in parts of some thousands, for tables too large to be held at once."""
+        kernel = self._opened()
+        return kernel.batches() if kernel else iter(())
+
+    def _kernel(self) -> Map:
+        kernel = self._opened()
+        if self._written is not None or kernel is None:
+            raise RuntimeError(f"map {self.name} can't be written in bulk while a change is being made, or before it is there")
+        return kernel
 
     @property
     def _gone(self) -> bytes | None:

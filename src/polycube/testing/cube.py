@@ -47,6 +47,18 @@ class View:
         """All entries as the kernel has them."""
         return self.kernel.items()
 
+    def set_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Writes entries as the kernel has them."""
+        self.kernel.set_many(entries)
+
+    def delete_many(self, keys: Iterable[bytes]) -> None:
+        """Those that are not there don't matter."""
+        self.kernel.delete_many(keys)
+
+    def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """`packed_items` in parts."""
+        return self.kernel.batches()
+
     def pack(self, value: Any) -> bytes:
         """A value as the kernel has it."""
         return self._value.pack(value)

@@ -5,6 +5,8 @@ Mechanism: three maps. `<name>` holds the prefixes; `<name>_filter` says by bits
 `<name>_counts` for how many prefixes a bit stands, so that it goes with the last one. All are written through the cube's views: recorded
 in `apply`, undone with it, and still right after a restart, since nothing is kept here.
 
+Tables of very many prefixes that come and go together (`fill`, `drop`) do without counts: their filter is renewed as a whole.
+
 Invariant: a prefix is found as soon as it and its bits are there. A bit too many is harmless, so the order of the writes does not matter.
 """
 
@@ -12,19 +14,20 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from polycube.net.addr import Address, Network
 
 _KEY = {4: struct.Struct("<I4s"), 6: struct.Struct("<I16s")}
-_FIRST = struct.Struct("<QQ48x")  # levels in use, number of fours less 1
+_FIRST = struct.Struct("<QQ48x")  # levels in use, number of fours less 1: the mask
 _BITS = {4: 32, 6: 128}
 _LENGTHS = 4  # of a level
 _LINE_FOURS, _LINE = 128, 64  # four bits each; bytes
 _FOURS = 16  # for each prefix: how seldom two share one
 _WORD = (1 << 64) - 1
 _LEVEL_COUNT = 1 << 31  # keys of counts: bits of the filter; of levels above this
+_DEFAULT = 32  # level of the prefix of no bits
 
 
 class Maps(Protocol):
@@ -73,7 +76,7 @@ class PrefixTable:
         counted: dict[int, int] = {}
         for network, value in table.items():
             key = self._packed(network)
-            if network.prefixlen and self._prefixes.packed(key) is None:
+            if self._prefixes.packed(key) is None:
                 for bit in self._bits_of(network):
                     counted[bit] = counted.get(bit, 0) + 1
             self._prefixes[key] = value
@@ -87,7 +90,7 @@ class PrefixTable:
             if self._prefixes.packed(key) is None:
                 continue
             del self._prefixes[key]
-            for bit in self._bits_of(network) if network.prefixlen else ():
+            for bit in self._bits_of(network):
                 counted[bit] = counted.get(bit, 0) - 1
         self._count(counted)
 
@@ -116,7 +119,7 @@ class PrefixTable:
             key, packed = self._packed(network), self._prefixes.pack(value)
             if there.pop(key, None) != packed:
                 self._prefixes[key] = packed
-            for bit in self._bits_of(network) if network.prefixlen else ():
+            for bit in self._bits_of(network):
                 counts[bit] = counts.get(bit, 0) + 1
         for key in there:
             del self._prefixes[key]
@@ -126,23 +129,55 @@ class PrefixTable:
                 self._counts[bit] = number
         for bit in standing:
             del self._counts[bit]
-        self._sync_filter(counts)
+        self._write_filter(self._lines(counts))
 
     def clear(self) -> None:
         self.sync({})
 
+    # ---- in bulk: keys and values packed, written at once, without counts. A table is written either so or by the above ----
+
+    def fill(self, keys: Sequence[bytes], value: bytes) -> None:
+        """Adds prefixes, or changes their values. Raises MapFull when there is no room; those before it are written then."""
+        bits = {bit for key in keys for bit in self._bits_at(*self._number(key))}
+        for line, more in self._lines(bits).items():
+            standing = int.from_bytes(self._filter.packed(line) or b"", "little")
+            if standing | more != standing:
+                self._filter[line] = (standing | more).to_bytes(_LINE, "little")
+        self._prefixes.set_many((key, value) for key in keys)
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """Removes prefixes. Their bits stay, until `refilter`."""
+        self._prefixes.delete_many(keys)
+
+    def refilter(self) -> Iterator[None]:
+        """Makes the filter that of the prefixes that are there. Goes on for long if they are many, hence in steps."""
+        lines: dict[int, int] = {0: 0}
+        for batch in self._prefixes.batches():
+            bits = {bit for key, _ in batch for bit in self._bits_at(*self._number(key))}
+            for line, more in self._lines(bits).items():
+                lines[line] = lines.get(line, 0) | more
+            yield
+        self._write_filter(lines)
+
     # ---- below ----
 
-    def _sync_filter(self, bits: Iterable[int]) -> None:
-        lines: dict[int, int] = {0: 0}
+    def _number(self, key: bytes) -> tuple[int, int]:
+        return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "big")
+
+    def _lines(self, bits: Iterable[int]) -> dict[int, int]:
+        """Lines of the filter with these bits, the first one with the mask."""
+        lines: dict[int, int] = {0: self._mask << 64}
         for bit in bits:
             if bit >= _LEVEL_COUNT:
                 lines[0] |= 1 << bit - _LEVEL_COUNT
             else:
                 line, at = divmod(bit, _LINE_FOURS * 4)
                 lines[line + 1] = lines.get(line + 1, 0) | 1 << at
+        return lines
+
+    def _write_filter(self, lines: Mapping[int, int]) -> None:
+        """Makes the filter hold these lines and nothing else."""
         wanted = {line: value.to_bytes(_LINE, "little") for line, value in lines.items()}
-        wanted[0] = _FIRST.pack(lines[0], self._mask)
         for raw, value in self._filter.packed_items():
             if any(value) and int.from_bytes(raw, "little") not in wanted:
                 self._filter[raw] = bytes(_LINE)
@@ -169,10 +204,15 @@ class PrefixTable:
         for line, value in lines.items():
             self._filter[line] = value.to_bytes(_LINE, "little")
 
-    def _bits_of(self, network: Network) -> tuple[int, int]:
+    def _bits_of(self, network: Network) -> tuple[int, ...]:
+        return self._bits_at(network.prefixlen, int(network.network_address))
+
+    def _bits_at(self, length: int, address: int) -> tuple[int, ...]:
         """The bit of the filter that a prefix needs, and that of its level."""
-        beyond = self._bits - network.prefixlen
-        return self._bit(int(network.network_address), beyond), _LEVEL_COUNT + beyond // _LENGTHS
+        if not length:
+            return (_LEVEL_COUNT + _DEFAULT,)
+        beyond = self._bits - length
+        return self._bit(address, beyond), _LEVEL_COUNT + beyond // _LENGTHS
 
     def _bit(self, address: int, beyond: int) -> int:
         """`pcn_lpm_lengths` of lpm.h, and the bit among the four."""

@@ -40,6 +40,7 @@ struct pcn_lpm_filter {
 };
 
 enum { PCN_LPM_LEVELS, PCN_LPM_MASK }; /* words of the first line: levels in use, the longest in the lowest bit; number of fours less 1 */
+#define PCN_LPM_DEFAULT 32             /* level of the prefix of no bits */
 
 /* The sizes are defaults: toolkit/lpm.py says what they have to be for a number of prefixes. */
 #define PCN_LPM(_name, _prefix, _value, _max)                                                                                        \
@@ -51,11 +52,18 @@ enum { PCN_LPM_LEVELS, PCN_LPM_MASK }; /* words of the first line: levels in use
 #define LPM4(_name, _value, _max) PCN_LPM(_name, struct pcn_lpm4_prefix, _value, _max)
 #define LPM6(_name, _value, _max) PCN_LPM(_name, struct pcn_lpm6_prefix, _value, _max)
 
+/* Says of a value whether its prefix counts; `argument` is what the look-up was given, such as the time. */
+typedef int (*pcn_lpm_counts)(const void *value, __u64 argument);
+
 /* The value of the longest prefix that an address (network byte order) is in, or NULL. */
-#define pcn_lpm4(_name, _address) pcn_lpm4_find(&_name, &_name##_filter, _address)
+#define pcn_lpm4(_name, _address) pcn_lpm4_find(&_name, &_name##_filter, _address, 0, 0)
 
 /* The same of the IPv6 address at a pointer. */
-#define pcn_lpm6(_name, _address) pcn_lpm6_find(&_name, &_name##_filter, _address)
+#define pcn_lpm6(_name, _address) pcn_lpm6_find(&_name, &_name##_filter, _address, 0, 0)
+
+/* The same of those prefixes that count: where the longest does not (it has expired, say), the next one does. */
+#define pcn_lpm4_if(_name, _address, _counts, _argument) pcn_lpm4_find(&_name, &_name##_filter, _address, _counts, _argument)
+#define pcn_lpm6_if(_name, _address, _counts, _argument) pcn_lpm6_find(&_name, &_name##_filter, _address, _counts, _argument)
 
 /* The four bits of a level and what an address has above it. The mixing steps are those of splitmix64 (Steele, Lea, Flood, 2014). */
 static __always_inline __u32 pcn_lpm_lengths(void *filter, __u64 upper, __u64 lower, __u32 level, __u32 mask)
@@ -71,18 +79,26 @@ static __always_inline __u32 pcn_lpm_lengths(void *filter, __u64 upper, __u64 lo
 	return line ? line->words[four >> 4 & 7] >> (four & 15) * 4 & 15 : 0;
 }
 
-static __always_inline void *pcn_lpm4_find(void *prefixes, void *filter, __u32 address)
+static __always_inline void *pcn_lpm_found(void *prefixes, const void *key, pcn_lpm_counts counts, __u64 argument)
 {
-	__u32 host = bpf_ntohl(address), zero = 0, levels, mask, level, lengths, j;
+	void *value = bpf_map_lookup_elem(prefixes, key);
+
+	return value && (!counts || counts(value, argument)) ? value : 0;
+}
+
+static __always_inline void *pcn_lpm4_find(void *prefixes, void *filter, __u32 address, pcn_lpm_counts counts, __u64 argument)
+{
+	__u32 host = bpf_ntohl(address), zero = 0, mask, level, lengths, j;
 	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
 	struct pcn_lpm4_prefix key;
+	__u64 levels;
 	void *value;
 
 	if (!first)
 		return 0;
 	levels = first->words[PCN_LPM_LEVELS];
 	mask = first->words[PCN_LPM_MASK];
-	for (level = 0; level < 32 / PCN_LPM_LENGTHS && levels >> level; level++) {
+	for (level = 0; level < 32 / PCN_LPM_LENGTHS && (__u32)levels >> level; level++) {
 		if (!(levels >> level & 1))
 			continue;
 		lengths = pcn_lpm_lengths(filter, (__u64)host >> (level + 1) * PCN_LPM_LENGTHS, 0, level, mask);
@@ -93,14 +109,16 @@ static __always_inline void *pcn_lpm4_find(void *prefixes, void *filter, __u32 a
 				continue;
 			key.len = 32 - beyond;
 			*(__u32 *)key.address = bpf_htonl(host >> beyond << beyond);
-			value = bpf_map_lookup_elem(prefixes, &key);
+			value = pcn_lpm_found(prefixes, &key, counts, argument);
 			if (value)
 				return value;
 		}
 	}
+	if (!(levels >> PCN_LPM_DEFAULT))
+		return 0;
 	key.len = 0;
 	*(__u32 *)key.address = 0;
-	return bpf_map_lookup_elem(prefixes, &key);
+	return pcn_lpm_found(prefixes, &key, counts, argument);
 }
 
 /* What is left of 128 bits without the last ones. */
@@ -114,22 +132,23 @@ static __always_inline void pcn_lpm6_cut(__u64 *upper, __u64 *lower, __u32 beyon
 	}
 }
 
-static __always_inline void *pcn_lpm6_find(void *prefixes, void *filter, const void *address)
+static __always_inline void *pcn_lpm6_find(void *prefixes, void *filter, const void *address, pcn_lpm_counts counts, __u64 argument)
 {
 	const __u32 *words = address;
 	__u64 upper = (__u64)bpf_ntohl(words[0]) << 32 | bpf_ntohl(words[1]), up;
 	__u64 lower = (__u64)bpf_ntohl(words[2]) << 32 | bpf_ntohl(words[3]), low;
-	__u32 zero = 0, levels, mask, level, lengths, j;
+	__u32 zero = 0, mask, level, lengths, j;
 	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
 	struct pcn_lpm6_prefix key;
 	__u32 *to = (void *)key.address;
+	__u64 levels;
 	void *value;
 
 	if (!first)
 		return 0;
 	levels = first->words[PCN_LPM_LEVELS];
 	mask = first->words[PCN_LPM_MASK];
-	for (level = 0; level < 128 / PCN_LPM_LENGTHS && levels >> level; level++) {
+	for (level = 0; level < 128 / PCN_LPM_LENGTHS && (__u32)levels >> level; level++) {
 		if (!(levels >> level & 1))
 			continue;
 		up = upper;
@@ -149,12 +168,14 @@ static __always_inline void *pcn_lpm6_find(void *prefixes, void *filter, const v
 			to[1] = bpf_htonl((__u32)up);
 			to[2] = bpf_htonl(low >> 32);
 			to[3] = bpf_htonl((__u32)low);
-			value = bpf_map_lookup_elem(prefixes, &key);
+			value = pcn_lpm_found(prefixes, &key, counts, argument);
 			if (value)
 				return value;
 		}
 	}
+	if (!(levels >> PCN_LPM_DEFAULT))
+		return 0;
 	key.len = 0;
 	to[0] = to[1] = to[2] = to[3] = 0;
-	return bpf_map_lookup_elem(prefixes, &key);
+	return pcn_lpm_found(prefixes, &key, counts, argument);
 }
