@@ -47,6 +47,29 @@ def test_the_file_is_read_and_the_command_line_wins_with_a_warning(tmp_path: Pat
     assert loaded.warnings == ("'--port' also present on configuration file, overwritting it",)
 
 
+def test_the_file_may_be_toml(tmp_path: Path) -> None:
+    path = tmp_path / "polycubed.toml"
+    path.write_text('port = 80\nloglevel = "warn"\ndaemon = true\nhostnames = ["a.example", "b.example"]\n')
+    got = load([], path).options
+    assert (got.port, got.loglevel, got.daemon, got.hostnames) == (80, "warn", True, ("a.example", "b.example"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("port = ", "is not TOML"),
+        ("prot = 80", "has prot, which is no option; did you mean port"),
+        ("port = 1.5", "port in .* is 1.5, expected text, a number, true or false"),
+        ("port = 99999", "port in .* is '99999', expected a port number"),
+    ],
+)
+def test_what_is_wrong_in_toml_is_said(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "polycubed.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        load([], path)
+
+
 @pytest.mark.parametrize(
     ("argv", "file", "sentence"),
     [

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import getopt
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -69,6 +70,10 @@ def _flag(value: str) -> bool:
     return value.lower() in TRUE
 
 
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name for name in value.split(",") if name)
+
+
 def _option(default: Any, parse: Callable[[str], Any], help: str, short: str = "") -> Any:
     return field(default=default, metadata={"parse": parse, "help": help, "short": short})
 
@@ -81,6 +86,11 @@ class Options:
     addr: str = _option("localhost", _text, "address the REST API listens at", "a")
     loglevel: str = _option("info", _level, "what the daemon logs: this level and graver ones; cubes have levels of their own", "l")
     daemon: bool = _option(False, _flag, "run in the background", "d")
+    cert: Path | None = _option(None, _path, "certificate (PEM) of the daemon: the TCP port speaks TLS", "c")
+    key: Path | None = _option(None, _path, "private key of the certificate", "k")
+    cacert: Path | None = _option(None, _path, "authority (PEM) that signs the certificates of clients")
+    cert_whitelist: Path | None = _option(None, _path, "folder of client certificates that are accepted, whoever signed them")
+    cert_blacklist: Path | None = _option(None, _path, "folder of client certificates that are refused, though the authority signed them")
     logfile: Path = _option(Path("/var/log/polycube/polycubed.log"), _path, "file to log to")
     pidfile: Path = _option(Path("/var/run/polycube.pid"), _path, "file that holds the pid while the daemon runs")
     configfile: Path = _option(CONFIGFILE, _path, "file to read options from")
@@ -91,6 +101,9 @@ class Options:
     cache: Path = _option(Path("/var/cache/polycube"), _path, "folder of compiled units")
     no_tcx: bool = _option(False, _flag, "attach by clsact even where the kernel has TCX")
     clean: bool = _option(False, _flag, "take everything of this daemon out of the kernel and exit; cubes stay in the store")
+    tokens: Path | None = _option(None, _path, "file of tokens for the TCP port, 'TOKEN reader' or 'TOKEN admin' a line")
+    cert_readonly: Path | None = _option(None, _path, "folder of client certificates that may only read")
+    hostnames: tuple[str, ...] = _option((), _names, "further names of this host, with commas, that requests may call it by")
     logformat: str = _option("text", _format, "text, or json for one object a line")
 
 
@@ -127,7 +140,34 @@ def load(argv: Sequence[str], default_file: Path = CONFIGFILE) -> Loaded:
     options = replace(Options(), configfile=path)
     for values, source in ((filed, f"in {path}"), (given, "on the command line")):
         options = replace(options, **{_FIELDS[name].name: _parsed(name, text, source) for name, text in values.items()})
+    _check_tls(options)
     return Loaded(options, tuple(warnings))
+
+
+def _check_tls(options: Options) -> None:
+    """What goes with what, as upstream has it; tokens are one more way to tell clients apart."""
+    given = {name: getattr(options, one.name) is not None for name, one in _FIELDS.items()}
+    trust = given["cacert"] or given["cert-whitelist"]
+    rules = (
+        (given["cert"] != given["key"], "cert and key go together"),
+        (
+            given["cert"] and not (given["cacert"] or given["cert-whitelist"] or given["tokens"]),
+            "cert needs cacert, cert-whitelist or tokens",
+        ),
+        (given["cacert"] and not given["cert"], "cacert needs cert and key"),
+        (given["cacert"] and given["cert-whitelist"], "cacert and cert-whitelist exclude each other"),
+        (given["cert-whitelist"] and not given["cert"], "cert-whitelist needs cert and key"),
+        (given["cert-whitelist"] and given["cert-blacklist"], "cert-whitelist and cert-blacklist exclude each other"),
+        (given["cert-blacklist"] and not given["cacert"], "cert-blacklist needs cacert"),
+        (given["cert-readonly"] and not trust, "cert-readonly needs cacert or cert-whitelist"),
+    )
+    for broken, sentence in rules:
+        if broken:
+            raise ConfigError(sentence)
+    for name in ("cert-whitelist", "cert-blacklist", "cert-readonly"):
+        folder = getattr(options, _FIELDS[name].name)
+        if folder is not None and not folder.is_dir():
+            raise ConfigError(f"{name} is {str(folder)!r}, which is no folder")
 
 
 def help_text() -> str:
@@ -136,7 +176,7 @@ def help_text() -> str:
     for name, one in _FIELDS.items():
         short = f"-{one.metadata['short']}, " if one.metadata["short"] else "    "
         value = "" if one.type == "bool" else f" {name.upper().replace('-', '_')}"
-        default = "" if one.default is False else f" (default: {one.default})"
+        default = "" if one.default in (False, None, ()) else f" (default: {one.default})"
         lines.append(f"  {short}--{name}{value}\n        {one.metadata['help']}{default}")
     lines += ["  -v, --version\n        show the version and exit", "  -h, --help\n        show this and exit"]
     return "\n".join(lines)
@@ -152,12 +192,16 @@ def write_default(path: Path) -> None:
     lines = ["# configuration of polycubed: the options of the command line by their long names", ""]
     for name, one in _FIELDS.items():
         if name != "configfile":
-            lines += [f"# {one.metadata['help']}", f"#{name}: {_shown(one.default)}"]
+            lines += [f"# {one.metadata['help']}", f"#{name}: {_shown(one.default)}".rstrip()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -196,6 +240,8 @@ def _file(path: Path) -> dict[str, str]:
         text = path.read_text() if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from None
+    if path.suffix == ".toml":
+        return _toml(path, text)
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         content = "".join(line.partition("#")[0].split())
@@ -206,6 +252,24 @@ def _file(path: Path) -> dict[str, str]:
             hint = suggest(name, [n for n in _FIELDS if n != "configfile"]) if name not in _FIELDS and colon else ""
             raise ConfigError(f"bad line in configuration file: {path}:{number} -> {line.strip()}{hint}")
         found[name] = value
+    return found
+
+
+def _toml(path: Path, text: str) -> dict[str, str]:
+    """The same options as a TOML table; texts, numbers, booleans, and arrays for what takes several."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration file {path} is not TOML: {error}") from None
+    found = {}
+    for name, value in table.items():
+        if name not in _FIELDS or name == "configfile":
+            raise ConfigError(f"{path} has {name}, which is no option{suggest(name, [n for n in _FIELDS if n != 'configfile'])}")
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            value = tuple(value)
+        if not isinstance(value, str | bool | int | tuple):
+            raise ConfigError(f"{name} in {path} is {value!r}, expected text, a number, true or false")
+        found[name] = _shown(value)
     return found
 
 

@@ -3,7 +3,7 @@
 
 Mechanism: `guarded` wraps the one request handler; whatever it raises becomes an answer: problems with a model as
 RESTCONF's structured errors, other `PolycubeError`s as one sentence of text, everything else as a 500 that says no more
-than that it was logged. `ReadOnly` stands before the application on sockets that anyone can reach.
+than that it was logged. `Guard` stands before the application on sockets that anyone can reach.
 
 Invariants: no traceback and no exception text of ours reaches a client. A body is never read beyond `MAX_BODY`.
 """
@@ -20,12 +20,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from polycube.daemon.auth import Access, Role
 from polycube.model import ModelError, PolycubeError, Tag, path_text, problem
 
 MAX_BODY = 16 * 2**20
 MAX_PROBLEMS = 100  # told in one answer
 YANG_JSON = "application/yang.data+json; charset=utf-8"
 READING = ("GET", "HEAD", "OPTIONS")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
@@ -152,42 +154,45 @@ def flag(request: Request, name: str) -> bool:
     raise problem(Tag.INVALID_VALUE, (f"?{name}",), f"cannot be {value!r}: expected true or false")
 
 
-class ReadOnly:
-    """Lets reading pass, and the rest only if `authorised` says so; refuses foreign Host and Origin headers.
+class Guard:
+    """Stands before the application on TCP: lets pass what the role of who asks allows; refuses foreign Host and Origin headers.
 
     The latter two keep web pages out: a page can point a name of its own at 127.0.0.1, but not change these headers."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        hosts: Collection[str] = ("localhost", "127.0.0.1", "::1"),
-        authorised: Callable[[Scope], bool] = lambda scope: False,
-    ) -> None:
+    def __init__(self, app: ASGIApp, access: Access, hosts: Collection[str] = LOCAL_NAMES) -> None:
         self.app = app
+        self.access = access
         self.hosts = frozenset(host.lower() for host in hosts)
-        self.authorised = authorised
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             refusal = self._refusal(scope)
             if refusal is not None:
-                await text(refusal, 403)(scope, receive, send)
+                await refusal(scope, receive, send)
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> str | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if _hostname(f"//{headers.get('host', '')}") not in self.hosts:
-            return f"Host {headers.get('host', '')!r} is not one of this daemon's names"
+            return text(f"Host {headers.get('host', '')!r} is not one of this daemon's names", 403)
         if "origin" in headers and _hostname(headers["origin"]) not in self.hosts:
-            return f"Requests from {headers['origin']} are not accepted"
-        if scope["method"] not in READING and not self.authorised(scope):
-            return f"{scope['method']} needs the daemon's unix socket, a token or a client certificate"
-        return None
+            return text(f"Requests from {headers['origin']} are not accepted", 403)
+        role = self.access.of_request(scope)
+        if role is Role.ADMIN or (role is Role.READER and scope["method"] in READING):
+            return None
+        if "authorization" in headers and role is Role.NOBODY:
+            refusal = text("This token is not known", 401)
+        elif role is Role.READER:
+            refusal = text(f"{scope['method']} needs the unix socket, or a token or client certificate that may do more than read", 403)
+        else:
+            refusal = text(f"{scope['method']} needs a token or a client certificate", 401)
+        if refusal.status_code == 401:
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
 
 
 def _hostname(url: str) -> str | None:

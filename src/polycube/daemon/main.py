@@ -4,18 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import grp
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from polycube.bpf import BpfError, features
 from polycube.compiler.cache import ObjectCache
@@ -32,12 +27,12 @@ from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
-from polycube.daemon.http import ReadOnly
 from polycube.daemon.keeper import Keeper
 from polycube.daemon.manager import Manager
 from polycube.daemon.objects import Objects
 from polycube.daemon.pidfile import PidFile, daemonize
 from polycube.daemon.records import restored
+from polycube.daemon.serving import Door, serve
 from polycube.daemon.store import Change, Store
 from polycube.daemon.workers import Workers
 from polycube.model import PolycubeError
@@ -47,34 +42,13 @@ from polycube.net.links import Links
 from polycube.net.watch import Watcher
 
 log = structlog.get_logger("polycubed")
-GROUP = "polycube"
 SETTLE = 0.002  # seconds in which further netdev events are taken together
 AGAIN = 5.0  # seconds after which what could not be done for them is tried again
 
 
-class Gate:
-    """The unix socket takes everything, since its permissions say who may use it; TCP is read-only."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._guarded = ReadOnly(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        server = scope.get("server")
-        local = scope["type"] == "lifespan" or (server is not None and server[1] is None)
-        await (self._app if local else self._guarded)(scope, receive, send)
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def run(options: Options) -> None:
     """The life of the daemon."""
+    door = Door.of(options)  # what is wrong with secrets is said before anything is touched
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,11 +77,20 @@ async def run(options: Options) -> None:
             datalogs = DataLogs(kernel.logs(), lambda number, line: logs.relay(*_named(keeper, number, line)))
             watching = asyncio.create_task(watch(watcher, keeper))
             try:
-                await serve(options, manager, stop, watching)
+                await serve(options, door, build_app(manager), lambda: ended(stop, watching))
             finally:
                 watching.cancel()
                 datalogs.close()
                 await keeper.close()
+
+
+async def ended(stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
+    """Returns when the daemon is asked to stop, or can't go on."""
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait([asked, watching], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if watching.done():
+        log.critical("watching netdevs ended", reason=str(watching.exception()))
 
 
 def _named(keeper: Keeper, number: int, line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -129,45 +112,6 @@ async def clean(options: Options) -> None:
                 log.error(str(failure))
             await kernel.remove()
             await store.save(Change(ready=forgotten))
-
-
-async def serve(options: Options, manager: Manager, stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
-    """Answers requests until asked to stop."""
-    sockets = listeners(options)
-    config = uvicorn.Config(Gate(build_app(manager)), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-    server = Server(config)
-    serving = asyncio.create_task(server.serve(sockets=sockets))
-    where = ", ".join(str(options.socket) if s.family == socket.AF_UNIX else f"{options.addr}:{options.port}" for s in sockets)
-    log.info("polycubed is ready", listening=where)
-    asked = asyncio.create_task(stop.wait())
-    await asyncio.wait([asked, serving, watching], return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if watching.done():
-        log.critical("watching netdevs ended", reason=str(watching.exception()))
-    server.should_exit = True
-    await serving
-    options.socket.unlink(missing_ok=True)
-
-
-def listeners(options: Options) -> list[socket.socket]:
-    """The unix socket for root and a group, and loopback TCP unless its port is 0."""
-    options.socket.parent.mkdir(parents=True, exist_ok=True)
-    options.socket.unlink(missing_ok=True)
-    unix = socket.socket(socket.AF_UNIX)
-    unix.bind(str(options.socket))
-    os.chmod(options.socket, 0o660)
-    with contextlib.suppress(KeyError):
-        os.chown(options.socket, 0, grp.getgrnam(GROUP).gr_gid)
-    unix.listen(128)
-    found = [unix]
-    if options.port:
-        family, kind, _, _, address = socket.getaddrinfo(options.addr, options.port, type=socket.SOCK_STREAM)[0]
-        tcp = socket.socket(family, kind)
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind(address)
-        tcp.listen(128)
-        found.append(tcp)
-    return found
 
 
 async def watch(watcher: Watcher, keeper: Keeper) -> None:
