@@ -37,7 +37,7 @@ from polycube.daemon.controller import (
 from polycube.daemon.events import KINDS, watch_drops
 from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
-from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest
+from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 POSITIONS: dict[str, Literal["auto", "first", "last"]] = {"auto": "auto", "first": "first", "last": "last"}
@@ -119,7 +119,8 @@ class Api:
         service = services.get(path[0])
         if service is None:
             raise NoSuchService(path[0], list(services))
-        return answer([{**_service(service), "model": describe(service.config)}])
+        module = yang(service.name, service.config, service.description, service.version)
+        return answer([{**_service(service), "datamodel": module, "model": describe(service.config)}])
 
     async def _cubes(self, request: Request, path: Path) -> Response:
         cubes = self.controller.cubes()

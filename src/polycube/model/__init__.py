@@ -44,6 +44,7 @@ from polycube.model.types import (
     Uint64,
     VlanId,
 )
+from polycube.model.yang import yang
 
 __all__ = [
     "COUNTER",
@@ -117,4 +118,5 @@ __all__ = [
     "state",
     "suggest",
     "to_wire",
+    "yang",
 ]
