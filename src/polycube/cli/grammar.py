@@ -16,8 +16,22 @@ from polycube.cli.errors import SyntaxProblem, near
 COMMANDS = ("add", "del", "show", "set")
 FORMS = ("-normal", "-brief", "-verbose", "-json", "-yaml")
 FLAGS = (*FORMS, "-hide", "-dry-run", "-h", "--help")
-WORDS = ("connect", "disconnect", "attach", "detach", "topology", "version", "services", "cubes", "netdevs", "metrics", "events", "top")
-READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"])  # shown without "show"
+WORDS = (
+    "connect",
+    "disconnect",
+    "attach",
+    "detach",
+    "topology",
+    "version",
+    "services",
+    "cubes",
+    "netdevs",
+    "metrics",
+    "events",
+    "openapi",
+    "top",
+)
+READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"], ["openapi"])  # shown without "show"
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}
 SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@$&+=")

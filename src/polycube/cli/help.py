@@ -49,6 +49,7 @@ BUILT_IN = (
     ("netdevs", "Show net devices available"),
     ("version", "Show the versions of polycubectl and polycubed"),
     ("events", "Show what happens, as it happens"),
+    ("openapi", "Show the description of the REST interface (OpenAPI 3.1)"),
     ("top", "Show traffic per port, every second"),
 )
 ENDPOINTS = (
@@ -77,6 +78,7 @@ WORD_HELP = {
         ),
         "events kinds=port-up,port-down",
     ),
+    ("openapi", ""): ((("show", "command", "Show it, best with -json"),), "openapi -json"),
     ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),
     ("metrics", ""): ((("show", "command", "Show counters of ports, drops and workers"),), ""),
     ("services", "show"): ((("<name>", "string", "Name of the service"),), "services show myservice"),

@@ -36,6 +36,7 @@ from polycube.daemon.controller import (
 )
 from polycube.daemon.events import KINDS, watch_drops
 from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
+from polycube.daemon.openapi import openapi
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
 from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
@@ -177,6 +178,10 @@ class Api:
     async def _metrics(self, request: Request, path: Path) -> Response:
         _bare(request, path, "metrics", "GET")
         return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
+
+    async def _openapi(self, request: Request, path: Path) -> Response:
+        _bare(request, path, "openapi", "GET")
+        return answer(openapi(self.controller.services().values(), self.controller.version(), BASE))
 
     async def _events(self, request: Request, path: Path) -> Response:
         """A stream without end; the client ends it."""

@@ -31,6 +31,7 @@ FIXED_WORDS = (
     "topology",
     "metrics",
     "events",
+    "openapi",
 )
 RESERVED_NAMES = frozenset({*FIXED_WORDS, "add", "del", "show", "set"})
 
