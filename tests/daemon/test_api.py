@@ -173,7 +173,7 @@ class Memory:
                     self.views[plan.name] = CubeView(plan.name, plan.service, identity, plan.new, status)
         return Result(operations)
 
-    async def overlay(self, name, path=()):
+    async def overlay(self, name, path=(), *, read=False):
         view = self.views[name]
         return {"uuid": view.uuid, **view.state, **self.learned.get(name, {})}
 

@@ -13,6 +13,7 @@ from polycube.bpf.object import MapSpec, Object, ProgramSpec
 from polycube.bpf.pin import ensure_bpffs, is_bpffs
 from polycube.bpf.probe import Features, features
 from polycube.bpf.program import Program, ProgramInfo, TestRun, sk_buff, xdp_md
+from polycube.bpf.rcu import grace
 from polycube.bpf.ringbuf import RingBuffer
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "XdpMode",
     "ensure_bpffs",
     "features",
+    "grace",
     "is_bpffs",
     "sk_buff",
     "u32",

@@ -65,6 +65,7 @@ int bpf_map_delete_elem(int fd, const void *k);
 int bpf_map_lookup_and_delete_elem(int fd, const void *k, void *v);
 int bpf_map_get_next_key(int fd, const void *k, void *n);
 int bpf_map_lookup_batch(int fd, void *in, void *out, void *ks, void *vs, uint32_t *count, const struct bpf_map_batch_opts *opts);
+int bpf_map_lookup_and_delete_batch(int fd, void *in, void *out, void *ks, void *vs, uint32_t *count, const struct bpf_map_batch_opts *opts);
 int bpf_map_update_batch(int fd, const void *ks, const void *vs, uint32_t *count, const struct bpf_map_batch_opts *opts);
 int bpf_map_delete_batch(int fd, const void *ks, uint32_t *count, const struct bpf_map_batch_opts *opts);
 int bpf_map_get_fd_by_id(uint32_t id);

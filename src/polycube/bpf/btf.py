@@ -36,6 +36,7 @@ class Layout:
     element: Layout | None = None
     count: int = 0
     names: tuple[tuple[str, int], ...] = field(default=())  # of an enum
+    char: bool = False  # an int called char in C: in arrays it is text
 
     def describe(self) -> str:
         """Canonical text; equal text means equal bytes with equal meaning."""
@@ -128,7 +129,7 @@ def layout(btf: Any, type_id: int) -> Layout:
     if type_id == 0:
         return Layout("void", 0)
     if kind == _INT:
-        return Layout("int", size, signed=bool(body[0] >> 24 & 1))
+        return Layout("int", size, signed=bool(body[0] >> 24 & 1), char=_name(btf, type_id) == "char")
     if kind == _PTR:
         return Layout("int", 8)
     if kind in (_ENUM, _ENUM64):
@@ -188,6 +189,10 @@ def enum_values(btf: Any, name: str) -> dict[str, int]:
     """Enumerators of an enum by its name; empty if there is none."""
     type_id = lib.btf__find_by_name_kind(btf, name.encode(), _ENUM)
     return dict(layout(btf, type_id).names) if type_id >= 0 else {}
+
+
+def _name(btf: Any, type_id: int) -> str:
+    return text(lib.btf__name_by_offset(btf, lib.btf__type_by_id(btf, type_id).name_off))
 
 
 def _raw(btf: Any, type_id: int) -> tuple[int, int, int, Any]:

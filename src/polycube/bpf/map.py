@@ -221,6 +221,32 @@ class Map(Handle):
                 values = [(key, self.get(key)) for key in keys[start : start + _BATCH]]
                 yield [(key, value) for key, value in values if value is not None]
 
+    def take_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, which are deleted (of arrays: zeroed). A program that has an entry in hand meanwhile may write to what is gone."""
+        entries = None if self.info.type in _INDEXED else self._items_batch(lib.bpf_map_lookup_and_delete_batch)
+        if entries is not None:
+            yield from entries
+            return
+        for key in list(self.keys()):
+            if self.info.type in _INDEXED:
+                value = self.get(key)
+                self.set(key, bytes(self._length))
+            elif self.info.type == MapType.LPM_TRIE:  # can't do both at once
+                value = self.get(key)
+                self.delete(key)
+            else:
+                value = self.lookup_and_delete(key)
+            if value is not None:
+                yield key, value
+
+    def take_all(self) -> Iterator[bytes]:
+        """The values of a queue or stack, taken out in its order; no more than it can hold, though programs go on adding."""
+        for _ in range(self.info.max_entries):
+            value = self.lookup_and_delete(b"")
+            if value is None:
+                return
+            yield value
+
     def items_percpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
         for key, value in self.items():
             yield key, self._split(value)
@@ -256,13 +282,14 @@ class Map(Handle):
         """Deletes all entries of a map whose entries can be deleted."""
         self.delete_many([key for key, _ in self._items_batch() or ()] or list(self.keys()))
 
-    def _items_batch(self) -> list[tuple[bytes, bytes]] | None:
+    def _items_batch(self, read: Any = None) -> list[tuple[bytes, bytes]] | None:
         try:
-            return [entry for batch in self._batches() for entry in batch]
+            return [entry for batch in self._batches(read) for entry in batch]
         except _NoBatch:
             return None
 
-    def _batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+    def _batches(self, read: Any = None) -> Iterator[list[tuple[bytes, bytes]]]:
+        read = read or lib.bpf_map_lookup_batch
         key_size, step = self.info.key_size, self._length
         room = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // (key_size + step or 1)))
         keys, values = ffi.new("char[]", key_size * room), ffi.new("char[]", step * room)
@@ -270,7 +297,7 @@ class Map(Handle):
         cursor = ffi.new("char[]", max(key_size, 8))
         while True:
             count = ffi.new("uint32_t *", room)
-            result = lib.bpf_map_lookup_batch(self.fd, position, cursor, keys, values, count, ffi.NULL)
+            result = read(self.fd, position, cursor, keys, values, count, ffi.NULL)
             if result in _NO_BATCH:
                 raise _NoBatch
             if result == -errno.ENOSPC:  # a hash returns whole buckets, and the next one is larger than this

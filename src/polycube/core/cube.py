@@ -20,6 +20,7 @@ from polycube.compiler.code import Code
 from polycube.compiler.function import Function
 from polycube.core.config import CubeConfig, TransparentCube
 from polycube.model import Diff, Edit
+from polycube.model import Path as ModelPath
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -158,6 +159,11 @@ class Cube(Generic[C]):
     def state(self) -> Mapping[str, Any]:
         """Operational data in wire names, laid over the configuration in answers: `{"fdb": {"entry": [...]}}`."""
         return {}
+
+    async def state_at(self, path: ModelPath) -> Mapping[str, Any]:
+        """The same for a client that asks for what is at `path` (segments below the cube): where reading takes something away, or is dear.
+        `state` is also asked for metrics and completion."""
+        return self.state()
 
     def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
         """Removes a learned element that is no configuration (all of them when `key` is None). False: there is no such thing."""

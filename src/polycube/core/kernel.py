@@ -13,7 +13,7 @@ shared by all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,7 @@ class Kernel:
         pin.remove(folder / unit)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        self.loads.pop((uuid, unit), None)
-        self._remove_unused(uuid, [load for key, load in self.loads.items() if key[0] == uuid])
+        self._remove_unused(uuid)
 
     async def _set_cfg(self, uuid: str, unit: str, new: dict[str, str]) -> None:
         with Object.open(self.loads[uuid, unit].data, unit.replace("-", "_")) as object:
@@ -380,9 +379,12 @@ class Kernel:
         own = {path.name for path in made if path.parent == self.paths.cube(uuid)} - {SLOWPATH}
         self.fresh.setdefault(uuid, set()).update(own)
 
-    def _remove_unused(self, uuid: str, loads: Sequence[Load]) -> None:
-        """Maps of a cube that no generation of its programs has any more."""
+    def _remove_unused(self, uuid: str) -> None:
+        """Maps of a cube that no generation of its programs has any more, and what would be needed to load others."""
+        for key in [key for key in self.loads if key[0] == uuid and not (self.paths.units / uuid / key[1]).is_dir()]:
+            del self.loads[key]
         used = {SLOWPATH}
+        loads = [load for key, load in self.loads.items() if key[0] == uuid]
         for load in loads:
             with Object.open(load.data, load.name[:15]) as object:
                 used.update(object.maps)

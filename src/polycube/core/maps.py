@@ -161,6 +161,11 @@ class MapView:
         return kernel
 
     @property
+    def kernel(self) -> Map | None:
+        """The map itself, bytes in and out; None: it is not there yet."""
+        return self._opened()
+
+    @property
     def _gone(self) -> bytes | None:
         return bytes(self._value.size) if self.shape.type in _ARRAYS else None
 

@@ -151,8 +151,9 @@ class Resident:
 
     # ---- questions ----
 
-    def state(self) -> Mapping[str, Any]:
-        return self.cube.state()
+    async def state(self, path: Sequence[str] | None) -> Mapping[str, Any]:
+        """Operational data; `path` is what a client asks for, None: nobody does."""
+        return self.cube.state() if path is None else await self.cube.state_at(tuple(path))
 
     async def action(self, path: Sequence[str], body: Any) -> Any:
         """Carries out an action: its method gets the keys on the way, then the input if the action has one."""

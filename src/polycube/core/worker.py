@@ -130,8 +130,8 @@ class Worker:
         if resident is not None and not resident.rollback():
             await self.remove(uuid)
 
-    def state(self, uuid: str) -> Mapping[str, Any]:
-        return self._find(uuid).state()
+    async def state(self, uuid: str, path: Sequence[str] | None = None) -> Mapping[str, Any]:
+        return await self._find(uuid).state(path)
 
     async def action(self, uuid: str, path: Sequence[str], input: Any) -> Any:
         return await self._find(uuid).action(path, input)

@@ -119,9 +119,10 @@ class Controller(Protocol):
         """All of it or nothing, as one plan."""
         ...
 
-    async def overlay(self, name: str, path: Path = ()) -> Mapping[str, Any]:
+    async def overlay(self, name: str, path: Path = (), *, read: bool = False) -> Mapping[str, Any]:
         """Operational data of a cube, in the shape of its dump, from the root; only what is at or below `path` is
-        asked for. Includes the common part: uuid, parent, uuid and status of ports."""
+        asked for. `read`: for a client that reads, which takes something away in places. Includes the common part: uuid,
+        parent, uuid and status of ports."""
         ...
 
     async def action(self, name: str, path: Path, input: Node | None, *, dry_run: bool) -> Result:

@@ -8,27 +8,16 @@ those before it are undone in reverse order. Between additions and removals pack
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import platform
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
+from polycube.bpf import grace
 from polycube.core.kernel import Kernel, KernelError
 from polycube.core.operation import Key, Kind, Operation, Plan
 
 log = structlog.get_logger("polycubed")
-_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def grace() -> None:
-    """Returns when every program that was running has ended: membarrier(MEMBARRIER_CMD_GLOBAL) waits for an RCU grace period."""
-    number = _MEMBARRIER.get(platform.machine())
-    if number is None or _libc.syscall(number, 1, 0, 0) != 0:
-        time.sleep(0.05)  # not offered on this machine: far longer than a program runs
 
 
 class Executor:

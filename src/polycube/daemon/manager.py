@@ -74,12 +74,12 @@ class Manager:
             raise NoSuchCube(name, list(self._keeper.entries))
         return entry
 
-    async def overlay(self, name: str, path: Path = ()) -> Mapping[str, Any]:
+    async def overlay(self, name: str, path: Path = (), *, read: bool = False) -> Mapping[str, Any]:
         entry = self._entry(name)
         common = self._common(entry)
         if path and path[0] in ("uuid", "type", "service-name", "loglevel", "parent", "name"):
             return common
-        state = dict(await self._keeper.workers.state(entry.service, entry.uuid))
+        state = dict(await self._keeper.workers.state(entry.service, entry.uuid, path if read else None))
         ports = {port["name"]: port for port in state.pop("ports", ())}
         if "ports" in common:
             common["ports"] = [{**ports.get(port["name"], {}), **port} for port in common["ports"]]

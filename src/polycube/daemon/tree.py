@@ -122,7 +122,7 @@ class Tree:
         return await self._change(request, EditCube(name, (Edit(OPS[request.method], (), body),)), status)
 
     async def _get(self, request: Request, view: CubeView, target: Target) -> Response:
-        overlay = await self.controller.overlay(view.name, target.path)
+        overlay = await self.controller.overlay(view.name, target.path, read=request.method == "GET")
         try:
             data = dump_at(view.config, target, overlay)
         except ModelError as error:

@@ -148,9 +148,10 @@ class Workers:
             slot.forget(uuid, only_fresh=True)
             self._settle(service)
 
-    async def state(self, service: str, uuid: str) -> Mapping[str, Any]:
-        """Operational data, in wire names."""
-        result: Mapping[str, Any] = await self._of_cube(service, "state", {"uuid": uuid}, "reading its state")
+    async def state(self, service: str, uuid: str, path: Sequence[str] | None = None) -> Mapping[str, Any]:
+        """Operational data, in wire names. `path`: what a client asks for."""
+        args = {"uuid": uuid, "path": None if path is None else list(path)}
+        result: Mapping[str, Any] = await self._of_cube(service, "state", args, "reading its state")
         return result
 
     async def action(self, service: str, uuid: str, path: Sequence[str], input: Any = None) -> Any:

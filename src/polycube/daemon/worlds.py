@@ -18,6 +18,7 @@ from polycube.compiler.code import Code, CodeError, Diagnostic, located
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import Function
 from polycube.core.kernel import INJECT_INNER, INTERNAL, KernelError, Load
+from polycube.core.maps import Shapes
 from polycube.core.operation import Kind
 from polycube.core.registry import Installed
 from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, hooks
@@ -57,7 +58,12 @@ class Worlds:
         """A cube's objects for some hooks. Refuses what can't be compiled; of code of its own, it says which line."""
         function = self._function(entry)
         try:
-            return {hook: await self._objects.get(function, hook) for hook in wanted}
+            built = {hook: await self._objects.get(function, hook) for hook in wanted}
+            if function.code:
+                Shapes.read(*(one.path for one in built.values()))
+            return built
+        except ValueError as error:  # bit fields in a map, and other things that have no layout
+            raise _refused(entry, function.code[0], "cannot be used", [Diagnostic(str(error))]) from error
         except CodeError as error:
             raise _refused(entry, error.code, "cannot be compiled", error.diagnostics) from None
         except CompileError as error:

@@ -25,6 +25,21 @@
 		__type(value, _value);                                                                                               \
 	} _name SEC(".maps")
 
+/* The same without keys: QUEUE, STACK. */
+#define MAP_KEYLESS(_name, _type, _value, _max)                                                                                      \
+	struct {                                                                                                                     \
+		__uint(type, BPF_MAP_TYPE_##_type);                                                                                  \
+		__uint(max_entries, _max);                                                                                           \
+		__type(value, _value);                                                                                               \
+	} _name SEC(".maps")
+
+/* A ring buffer of so many bytes, a power of two of at least a page. */
+#define MAP_RING(_name, _bytes)                                                                                                      \
+	struct {                                                                                                                     \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                                                  \
+		__uint(max_entries, _bytes);                                                                                         \
+	} _name SEC(".maps")
+
 /* A map of the framework: like SEC(".maps"), but the optimiser may drop it from an object whose code does not refer to it. */
 #define PCN_MAPS __attribute__((section(".maps")))
 
