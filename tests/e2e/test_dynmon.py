@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,21 @@ PATH = "dynmon/mon1/dataplane-config/ingress-path"
 
 
 @pytest.fixture
-def scene(daemons: Callable[..., Daemon], lab: Lab, tmp_path: Path) -> Iterator[tuple[Daemon, Host, Host]]:
-    """Two hosts on a bridge, a monitor on the first one's port. The daemon has a cache of its own."""
-    daemon = daemons(cache=tmp_path / "cache").start()
+def scene(daemon: Daemon, lab: Lab) -> Iterator[tuple[Daemon, Host, Host]]:
+    """Two hosts on a bridge, a monitor on the first one's port."""
+    yield arranged(daemon, lab)
+    if not daemon.running:
+        daemon.start()
+    daemon.delete("simplebridge/br1")
+    daemon.delete("dynmon/mon1")
+
+
+def arranged(daemon: Daemon, lab: Lab) -> tuple[Daemon, Host, Host]:
     one, two = lab.some(2)
     bridge(daemon, "br1", [one, two])
     daemon.post("dynmon/mon1", {"type": "TC"})
     daemon.post("attach", {"cube": "mon1", "port": "br1:p1"})
-    yield daemon, one, two
+    return daemon, one, two
 
 
 def inject(daemon: Daemon, code: str) -> Any:
@@ -64,7 +71,7 @@ def read(daemon: Daemon, name: str) -> Any:
 
 
 def echoes(daemon: Daemon, host: Host) -> int:
-    key = int.from_bytes(bytes(map(int, str(host.address).split("."))), "big")
+    key = int.from_bytes(bytes(map(int, host.ipv4.split("."))), "big")
     return sum(one["value"] for one in read(daemon, "echoes_total") if one["key"] == key)
 
 
@@ -84,9 +91,9 @@ def test_injected_code_counts_and_a_swap_hands_over_each_packet_once(scene: tupl
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (CODE.replace("count = bpf_map", "count = map", 1), "cannot be compiled: line 9, column"),
-        (CODE.replace("!ip ||", ""), "cannot be loaded for tc: line 15: R"),
-        (CODE.replace("HANDLER(monitor)", "int handle_rx(struct CTXTYPE *ctx)"), "line 8, column 5: handle_rx is upstream's"),
+        (CODE.replace("count = bpf_map", "count = map", 1), "cannot be compiled: line 10, column"),
+        (CODE.replace("!ip ||", ""), "cannot be loaded for tc: line 16: R"),
+        (CODE.replace("HANDLER(monitor)", "int handle_rx(struct CTXTYPE *ctx)"), "line 7, column 5: handle_rx is upstream's"),
         (CODE.replace("(frames,", "(other,").replace("&frames", "&other"), "metric-configs/frames_total/map-name cannot be frames"),
     ],
 )
@@ -103,11 +110,19 @@ def test_an_error_is_answered_and_what_runs_goes_on(scene: tuple[Daemon, Host, H
     assert daemon.get(PATH)["code"] == HEADERS + CODE
 
 
-def test_counters_go_on_after_a_kill_and_restored_code_needs_no_clang(scene: tuple[Daemon, Host, Host]) -> None:
+@pytest.fixture
+def no_clang(daemon: Daemon) -> Iterator[None]:
+    """From its next start on, the daemon finds no clang."""
+    daemon.environment["CLANG"] = "no-such-clang"
+    yield
+    del daemon.environment["CLANG"]
+    daemon.restart()
+
+
+def test_counters_go_on_after_a_kill_and_restored_code_needs_no_clang(scene: tuple[Daemon, Host, Host], no_clang: None) -> None:
     daemon, one, two = scene
     inject(daemon, CODE)
     assert one.ping(two, count=3).received == 3
-    daemon.environment["CLANG"] = "no-such-clang"
     daemon.kill()
     assert one.ping(two, count=2).received == 2  # nobody is there, and it is counted
     daemon.start()
@@ -115,20 +130,22 @@ def test_counters_go_on_after_a_kill_and_restored_code_needs_no_clang(scene: tup
     answer = inject(daemon, CODE + "\n")
     assert answer.status == 400
     assert "needs no-such-clang, which is not on this machine: install the package clang" in answer.text
+    daemon.stop()
     daemon.wipe()  # as a reboot does
     daemon.start()
     assert one.ping(two, count=2).received == 2
     assert echoes(daemon, one) == 2
 
 
-def test_without_its_cache_and_clang_the_rest_of_the_cube_is_restored(scene: tuple[Daemon, Host, Host], tmp_path: Path) -> None:
+def test_without_its_cache_and_clang_the_rest_of_the_cube_is_restored(
+    scene: tuple[Daemon, Host, Host], no_clang: None, tmp_path: Path
+) -> None:
     daemon, one, two = scene
     inject(daemon, CODE)
     daemon.kill()
-    for path in (tmp_path / "cache").rglob("*.bpf.o"):
-        path.unlink()
-    daemon.environment["CLANG"] = "no-such-clang"
+    kept, daemon.cache = daemon.cache, tmp_path
     daemon.start()
+    daemon.cache = kept
     assert "its own code is left out: mon1/dataplane-config/ingress-path/code cannot be compiled" in daemon.log()
     assert one.ping(two, count=2).received == 2
     assert daemon.get(PATH)["code"] == HEADERS + CODE
@@ -139,6 +156,6 @@ def test_code_that_goes_takes_its_maps_along(scene: tuple[Daemon, Host, Host]) -
     inject(daemon, CODE)
     assert any(pin.endswith("/ingress_echoes_swap") for pin in daemon.pins())
     daemon.delete(PATH)
-    assert not any("/ingress_" in pin for pin in daemon.pins())
+    assert not any("/ingress_echoes" in pin for pin in daemon.pins())
     assert daemon.get("dynmon/mon1/metrics").get("ingress-metrics") is None
     assert one.ping(two, count=1).received == 1

@@ -72,7 +72,9 @@ class Dynmon(Cube[DynmonConfig]):
         """Refuses metrics on maps that are not there, or can't be read."""
         own = [name.removeprefix(f"{direction}_") for name in self.maps if name.startswith(f"{direction}_") and not name.endswith(SWAP)]
         for metric in path.metric_configs.values():
-            where = (*_place(direction), "metric-configs", metric.name, "map-name")
+            where = (self.name, *_place(direction), "metric-configs", metric.name, "map-name")
+            if not own:  # at a start without clang and cache, the code is left out
+                return
             if metric.map_name not in own:
                 raise _refused(where, f"cannot be {metric.map_name}: the code has no such map{suggest(metric.map_name, own)}")
             type = self.maps[f"{direction}_{metric.map_name}"].shape.type
@@ -121,8 +123,9 @@ class Dynmon(Cube[DynmonConfig]):
 
     def _entries(self, direction: str, metric: MetricConfig, side: str) -> list[Entry]:
         options = metric.extraction_options
-        view = self.maps[f"{direction}_{metric.map_name}{side if options.swap_on_read else ''}"]
-        return read(view, empty=options.empty_on_read or options.swap_on_read)
+        name = f"{direction}_{metric.map_name}{side if options.swap_on_read else ''}"
+        view = self.maps[name] if name in self.maps else None
+        return [] if view is None else read(view, empty=options.empty_on_read or options.swap_on_read)
 
     def _text(self, found: Found) -> str:
         assert self.current
