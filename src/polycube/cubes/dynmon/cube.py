@@ -124,8 +124,7 @@ class Dynmon(Cube[DynmonConfig]):
     def _entries(self, direction: str, metric: MetricConfig, side: str) -> list[Entry]:
         options = metric.extraction_options
         name = f"{direction}_{metric.map_name}{side if options.swap_on_read else ''}"
-        view = self.maps[name] if name in self.maps else None
-        return [] if view is None else read(view, empty=options.empty_on_read or options.swap_on_read)
+        return read(self.maps[name], empty=options.empty_on_read or options.swap_on_read) if name in self.maps else []
 
     def _text(self, found: Found) -> str:
         assert self.current
