@@ -13,7 +13,7 @@ from polycube.bpf.object import MapSpec, Object, ProgramSpec
 from polycube.bpf.pin import ensure_bpffs, is_bpffs
 from polycube.bpf.probe import Features, features
 from polycube.bpf.program import Program, ProgramInfo, TestRun, sk_buff, xdp_md
-from polycube.bpf.rcu import grace
+from polycube.bpf.rcu import grace, quiesce
 from polycube.bpf.ringbuf import RingBuffer
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "features",
     "grace",
     "is_bpffs",
+    "quiesce",
     "sk_buff",
     "u32",
     "xdp_md",

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import time
+from pathlib import Path
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _libc = ctypes.CDLL(None, use_errno=True)
+_REALTIME = Path("/sys/kernel/realtime")
 
 
 def grace() -> None:
@@ -16,3 +19,26 @@ def grace() -> None:
     number = _MEMBARRIER.get(platform.machine())
     if number is None or _libc.syscall(number, 1, 0, 0) != 0:
         time.sleep(0.05)  # not offered on this machine: far longer than a program runs
+
+
+def quiesce() -> None:
+    """The same in microseconds, for programs of network hooks: they can't be preempted, so a CPU that runs this thread has ended what it
+    ran before. Where the thread may not visit all CPUs, or programs can be preempted (PREEMPT_RT), it is `grace`."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < len(_online()) or _REALTIME.exists():
+        grace()
+        return
+    try:
+        for cpu in allowed:
+            os.sched_setaffinity(0, {cpu})
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _online() -> list[int]:
+    """CPUs that run anything: "0-3,8" of sysfs."""
+    found: list[int] = []
+    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found

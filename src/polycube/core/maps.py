@@ -128,6 +128,20 @@ class MapView:
         for key, _ in list(self.packed_items()):
             self._write(key, self._gone)
 
+    def load(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Writes entries that no packet can see yet, and nobody has to undo: at once, also while recording, and many at a time. They are
+        recorded only if the map is not there yet. Bytes as the kernel has them; None deletes."""
+        kernel = self._opened()
+        written = [(key, self._gone if value is None else value) for key, value in entries]
+        if kernel is None:
+            for key, value in written:
+                self._write(key, value)
+            return
+        for key, value in written:
+            if value is None:
+                kernel.delete(key)
+        kernel.set_many((key, value) for key, value in written if value is not None)
+
     def percpu(self, key: Any) -> list[Any]:
         """The value of each CPU, of a per-CPU map."""
         kernel = self._opened()

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* The tables of classify.h: what polycube/toolkit/classify/layout.py writes. Included by it only. */
+#pragma once
+
+#define PCN_SIDES 2
+#define PCN_RULES 16384 /* slots of a table: a multiple of the rules in a row, 4096 */
+#define PCN_ROW_WORDS 64
+#define PCN_ROWS (PCN_RULES / 64 / PCN_ROW_WORDS)
+#define PCN_SPARSE 4 /* words a class holds itself */
+#define PCN_UNTAGGED 0xffff
+#define PCN_TCP 0x80
+
+/* What of a frame can be asked for. */
+enum pcn_dim {
+	PCN_DIM_SRC,
+	PCN_DIM_DST,
+	PCN_DIM_SPORT,
+	PCN_DIM_DPORT,
+	PCN_DIM_PROTO,
+	PCN_DIM_FLAGS,
+	PCN_DIM_STATE,
+	PCN_DIM_VLAN,
+	PCN_DIM_IN_PORT,
+	PCN_DIM_SMAC,
+	PCN_DIM_DMAC,
+	PCN_DIM_COUNT,
+};
+
+#define PCN_IN(_dim) (1 << PCN_DIM_##_dim)
+
+/* What a field's value may be: an address of either version or none at all. Each space has values and a vector of its own. */
+enum pcn_space {
+	PCN_SRC_NONE,
+	PCN_SRC4,
+	PCN_SRC6,
+	PCN_DST_NONE,
+	PCN_DST4,
+	PCN_DST6,
+	PCN_SPORT_NONE,
+	PCN_SPORT, /* TCP, UDP, UDP-Lite, SCTP, DCCP */
+	PCN_DPORT_NONE,
+	PCN_DPORT,
+	PCN_ICMP4, /* type << 8 | code */
+	PCN_ICMP6,
+	PCN_ETHERTYPE, /* not IP */
+	PCN_PROTO,     /* IP */
+	PCN_FLAGS_NONE,
+	PCN_FLAGS, /* of TCP */
+	PCN_STATE, /* of the connection, and enum pcn_fragment << 4 */
+	PCN_VLAN_NONE,
+	PCN_VLAN,
+	PCN_IN_PORT,
+	PCN_SMAC,
+	PCN_DMAC,
+	PCN_SPACES,
+};
+
+/* The fields of a frame, host byte order; those that no rule asks for are 0. Also the key of a known flow, hence without padding. */
+struct pcn_fields {
+	__u8 src[16]; /* IPv4: in the first four bytes */
+	__u8 dst[16];
+	__u16 sport;
+	__u16 dport; /* ICMP: type << 8 | code */
+	__u16 proto; /* of IP, or the EtherType */
+	__u16 vlan;
+	__u16 in_port;
+	__u8 flags;
+	__u8 state;   /* of the connection (the caller's business), and enum pcn_fragment << 4 */
+	__u8 version; /* 4, 6, or 0: not IP */
+	__u8 kind;    /* space of dport; PCN_TCP: flags are known */
+	__u16 zero;
+	__u8 smac[8];
+	__u8 dmac[8];
+} __attribute__((aligned(8)));
+
+/* A table at one side. */
+struct pcn_table {
+	__u32 dims;     /* fields that some rule asks for */
+	__u32 hosts;    /* spaces that have whole addresses listed */
+	__u32 prefixes; /* spaces that have shorter ones listed */
+	__u32 rows;     /* of vectors, in use */
+	__u32 fallback; /* what holds when no rule matches: the caller's business */
+	__u32 flows;    /* known flows are remembered in so many places, a power of two */
+};
+
+struct pcn_base {
+	__u64 any[PCN_ROWS]; /* which words are not 0 */
+	__u64 word[PCN_ROWS * PCN_ROW_WORDS];
+};
+
+struct pcn_top {
+	__u32 class[256]; /* by the upper byte of the value, or by the whole of one that has a byte */
+};
+
+#define PCN_MIXED 0x80000000 /* the values of this upper byte are of several classes, see pages */
+
+struct pcn_page_key {
+	__u32 side;
+	__u32 page; /* space << 8 | upper byte */
+};
+
+struct pcn_host_key {
+	__u32 space; /* side * PCN_SPACES + space */
+	__u8 address[16];
+};
+
+struct pcn_prefix_key {
+	__u32 prefixlen; /* 32 for the space included */
+	__u32 space;
+	__u8 address[16];
+};
+
+struct pcn_class_key {
+	__u32 side;
+	__u32 class;
+};
+
+struct pcn_class {
+	__u64 any[PCN_ROWS];
+	__u32 id;
+	__u32 dense; /* its words are in rows */
+	__u16 index[PCN_SPARSE];
+	__u64 word[PCN_SPARSE];
+};
+
+struct pcn_row_key {
+	__u32 side;
+	__u32 class;
+	__u64 row;
+};
+
+struct pcn_row {
+	__u64 word[PCN_ROW_WORDS];
+};
+
+/* What a rule does. Only `counter` has a meaning for the control plane's library: it is the rule's as long as the rule lives. */
+struct pcn_rule {
+	__u8 action;
+	__u8 flags;
+	__u16 data;
+	__u32 counter;
+	__u32 expires; /* pcn_now() from which on it does not match any more; 0: never */
+	__u32 limit;
+};
+
+/*
+ * Of the frame in hand. Here and not on the stack, where there is no room, and where the verifier would
+ * tell every number from any other.
+ */
+struct pcn_scratch {
+	struct pcn_fields fields;
+	__u32 space[PCN_DIM_COUNT]; /* side * PCN_SPACES + space of each field: index in cls_bases */
+	__u32 row;                  /* of the vectors: the next one to look at */
+	__u32 word;                 /* the one in hand */
+};
+
+struct pcn_flow {
+	struct pcn_fields fields;
+	__u32 stamp; /* table and generation it was classified by */
+	__u32 slot;
+};
+
+MAP(cls_tables, ARRAY, __u32, __u32, PCN_TABLES); /* generation */
+MAP(cls_sides, ARRAY, __u32, struct pcn_table, PCN_TABLES *PCN_SIDES);
+MAP(cls_rules, ARRAY, __u32, struct pcn_rule, PCN_TABLES *PCN_SIDES *PCN_RULES); /* by side and slot */
+MAP(cls_bases, ARRAY, __u32, struct pcn_base, PCN_TABLES *PCN_SIDES *PCN_SPACES);
+MAP(cls_tops, ARRAY, __u32, struct pcn_top, PCN_TABLES *PCN_SIDES *PCN_SPACES);
+MAP_FLAGS(cls_pages, HASH, struct pcn_page_key, struct pcn_top, 8192, BPF_F_NO_PREALLOC);
+MAP_FLAGS(cls_hosts, HASH, struct pcn_host_key, __u32, 131072, BPF_F_NO_PREALLOC);
+MAP_FLAGS(cls_prefixes, LPM_TRIE, struct pcn_prefix_key, __u32, 131072, BPF_F_NO_PREALLOC);
+MAP_FLAGS(cls_classes, HASH, struct pcn_class_key, struct pcn_class, 262144, BPF_F_NO_PREALLOC);
+MAP_FLAGS(cls_rows, HASH, struct pcn_row_key, struct pcn_row, 524288, BPF_F_NO_PREALLOC);
+MAP(cls_flows, PERCPU_ARRAY, __u32, struct pcn_flow, 16384);
+MAP(cls_scratch, PERCPU_ARRAY, __u32, struct pcn_scratch, 1);
