@@ -214,12 +214,13 @@ class Map(Handle):
     def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
         """`items` in parts of some thousands, for maps that are too large to be held at once."""
         try:
-            yield from self._batches()
+            for keys_in_a_row, values in self.raw_batches():
+                yield self._entries(keys_in_a_row, values)
         except _NoBatch:
             keys = list(self.keys())
             for start in range(0, len(keys), _BATCH):
-                values = [(key, self.get(key)) for key in keys[start : start + _BATCH]]
-                yield [(key, value) for key, value in values if value is not None]
+                found = [(key, self.get(key)) for key in keys[start : start + _BATCH]]
+                yield [(key, value) for key, value in found if value is not None]
 
     def take_items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries, which are deleted (of arrays: zeroed). A program that has an entry in hand meanwhile may write to what is gone."""
@@ -284,11 +285,19 @@ class Map(Handle):
 
     def _items_batch(self, read: Any = None) -> list[tuple[bytes, bytes]] | None:
         try:
-            return [entry for batch in self._batches(read) for entry in batch]
+            return [entry for keys, values in self.raw_batches(read) for entry in self._entries(keys, values)]
         except _NoBatch:
             return None
 
-    def _batches(self, read: Any = None) -> Iterator[list[tuple[bytes, bytes]]]:
+    def _entries(self, keys: bytes, values: bytes) -> list[tuple[bytes, bytes]]:
+        key, step = self.info.key_size, self._length
+        return [(keys[i * key : (i + 1) * key], values[i * step : (i + 1) * step]) for i in range(len(values) // step)]
+
+    def raw_batches(self, read: Any = None) -> Iterator[tuple[bytes, bytes]]:
+        """Some thousands of entries at a time, keys in a row and values in a row; only for types that have batches.
+
+        For whoever looks at a word of each of a million entries. `read`: another of libbpf's batch functions than the look-up.
+        """
         read = read or lib.bpf_map_lookup_batch
         key_size, step = self.info.key_size, self._length
         room = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // (key_size + step or 1)))
@@ -307,8 +316,7 @@ class Map(Handle):
             if result < 0 and result != -errno.ENOENT:
                 check(result, f"read map {self.info.name}")
             n = int(count[0])
-            raw_keys, raw_values = bytes(ffi.buffer(keys, n * key_size)), bytes(ffi.buffer(values, n * step))
-            yield [(raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * step : (i + 1) * step]) for i in range(n)]
+            yield bytes(ffi.buffer(keys, n * key_size)), bytes(ffi.buffer(values, n * step))
             if result == -errno.ENOENT:
                 return
             position = cursor

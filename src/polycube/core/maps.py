@@ -168,6 +168,11 @@ class MapView:
         kernel = self._opened()
         return kernel.batches() if kernel else iter(())
 
+    def raw_batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """The same, keys in a row and values in a row: for a look at a word of each of a million entries."""
+        kernel = self._opened()
+        return kernel.raw_batches() if kernel else iter(())
+
     def _kernel(self) -> Map:
         kernel = self._opened()
         if self._written is not None or kernel is None:

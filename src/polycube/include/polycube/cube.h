@@ -48,6 +48,7 @@ struct pcn_packet {
 	__u16 l3;       /* offset of the network header */
 	__u16 l4;       /* offset of the transport header; 0: there is none (not IP, a later fragment, no next header) */
 	__u32 end;      /* offset behind an IP packet: what follows in the frame is padding */
+	__u32 fragment_id; /* of a fragment: what its packet's fragments have in common, as it is in the frame */
 	__u8 l4_proto;
 	__u8 fragment;  /* enum pcn_fragment */
 	__u8 vlans;     /* tags found, up to PCN_MAX_VLANS, the one in the skb's metadata included */
@@ -122,8 +123,8 @@ static __always_inline int pcn_slowpath(struct pcn_packet *pkt, __u16 reason, __
 	return PCN_SLOWPATH;
 }
 
-/* Seconds since boot, suspend excluded: what ageing compares. */
+/* Seconds since boot, suspend excluded: what ageing compares. By the clock of the last tick, which is a load instead of a device's register. */
 static __always_inline __u32 pcn_now(void)
 {
-	return bpf_ktime_get_ns() / 1000000000ULL;
+	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
 }

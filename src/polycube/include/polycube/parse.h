@@ -49,6 +49,11 @@ struct pcn_ipv6_extension {
 	__be16 fragment; /* of a fragment header: offset in units of 8 bytes << 3 | more */
 };
 
+struct pcn_ipv6_fragment {
+	struct pcn_ipv6_extension header;
+	__be32 id;
+};
+
 static __always_inline int pcn_is_vlan(__be16 proto)
 {
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
@@ -108,6 +113,7 @@ static __always_inline int pcn_parse_ipv4(struct pcn_ctx *ctx, struct pcn_packet
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || pkt->l3 + total > pkt->len)
 		return PCN_DROP_MALFORMED;
 	fragment = bpf_ntohs(ip->frag_off);
+	pkt->fragment_id = ip->id;
 	pkt->end = pkt->l3 + total;
 	pkt->l4_proto = ip->protocol;
 	pkt->l4 = pkt->l3 + header;
@@ -162,7 +168,13 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 		if (next == IPPROTO_AH) {
 			length = (extension->length + 2) * 4;
 		} else if (next == IPPROTO_FRAGMENT) {
-			length = 8;
+			struct pcn_ipv6_fragment *whole = pcn_at(ctx, at, sizeof(*whole));
+
+			if (!whole)
+				return PCN_DROP_MALFORMED;
+			extension = &whole->header;
+			pkt->fragment_id = whole->id;
+			length = sizeof(*whole);
 			if (extension->fragment & bpf_htons(0xfff8)) {
 				pkt->fragment = PCN_FRAGMENT_LATER;
 				pkt->l4_proto = extension->next;
@@ -186,6 +198,7 @@ static __always_inline int pcn_parse_l3(struct pcn_ctx *ctx, struct pcn_packet *
 	if (reason || pkt->parsed & PCN_PARSED_L3)
 		return reason;
 	pkt->fragment = PCN_FRAGMENT_NONE;
+	pkt->fragment_id = 0;
 	pkt->end = pkt->len;
 	pkt->l4_proto = 0;
 	pkt->l4 = 0;
