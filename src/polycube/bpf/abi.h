@@ -32,6 +32,7 @@ struct bpf_map *bpf_object__next_map(const struct bpf_object *o, const struct bp
 const char *bpf_program__name(const struct bpf_program *p);
 const char *bpf_program__section_name(const struct bpf_program *p);
 int bpf_program__fd(const struct bpf_program *p);
+size_t bpf_program__insn_cnt(const struct bpf_program *p);
 int bpf_program__type(const struct bpf_program *p);
 int bpf_program__set_autoload(struct bpf_program *p, bool autoload);
 bool bpf_program__autoload(const struct bpf_program *p);

@@ -109,6 +109,7 @@ class ProgramSpec:
         self._pointer = pointer
         self.name = text(lib.bpf_program__name(pointer))
         self.section = text(lib.bpf_program__section_name(pointer))
+        self.instructions = int(lib.bpf_program__insn_cnt(pointer))  # without those of subprograms
 
     @property
     def autoload(self) -> bool:

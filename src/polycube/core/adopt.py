@@ -15,8 +15,9 @@ from typing import Any
 
 from polycube.bpf import AttachType, Link, Map, Object, Program, pin, tcfilter, u32
 from polycube.bpf.link import xdp_mode
-from polycube.core.kernel import _FLAGS, _NEXT, INTERNAL, PROGRAMS, Kernel
-from polycube.core.operation import Key, Kind
+from polycube.core.fusedunits import PROGRAM
+from polycube.core.kernel import INTERNAL, PROGRAMS, Kernel
+from polycube.core.operation import FLAGS, NEXT, Key, Kind
 from polycube.core.paths import Point
 from polycube.core.topology import HOST_BASE, VETH_BASE
 from polycube.net import readiness
@@ -32,9 +33,10 @@ class Reader:
         self.kernel = kernel
         self.paths = kernel.paths
         self.programs: dict[int, dict[str, str]] = {}  # id -> where it is pinned
+        self.fused: dict[int, tuple[str, dict[str, str]]] = {}  # id -> name of a fused unit, and what it stands in for
 
     def read(self) -> dict[Key, Any]:
-        found = dict(self._units())
+        found = dict([*self._units(), *self._fused()])
         for part in (self._states, self._slots, self._entries, self._devices, self._veths, self._links, self._filters):
             found.update(part())
         for preparation in self.kernel.preparations.values():
@@ -83,6 +85,12 @@ class Reader:
                 with Map.by_id(_number(value)) as devices:
                     yield Key(Kind.FLOOD, (uuid, unit, *struct.unpack("<2H", key))), sorted(map(_number, devices.keys()))
 
+    def _fused(self) -> Found:
+        for name, entries in self.kernel.fused.read().items():
+            with Program.open(self.paths.fused / name / PROGRAM) as program:
+                self.fused[program.info.id] = (name, entries)
+            yield Key(Kind.FUSED, (name,)), entries
+
     def _slots(self) -> Found:
         for hook in ("xdp", "tc"):
             with Map.find(self.paths.shared_map(f"pcn_progs_{hook}")) or _Nothing() as slots:
@@ -121,7 +129,7 @@ class Reader:
                 continue  # belongs to an internal veth
             with Link.open(self.paths.links / name) as link:
                 info = link.info
-            value: dict[str, Any] = self._program(info.prog_id) if info.ifindex == int(ifindex) else {"gone": name}
+            value: dict[str, Any] = self._attached(info.prog_id, name) if info.ifindex == int(ifindex) else {"gone": name}
             if point == Point.XDP and "uuid" in value:
                 value = value | {"mode": xdp_mode(int(ifindex))}
             yield Key(Kind.ATTACH, (int(ifindex), point)), value
@@ -133,7 +141,15 @@ class Reader:
             for point, attach_type in _POINTS.items():
                 id = tcfilter.query(ifindex, attach_type)
                 if id and not INTERNAL <= ifindex < HOST_BASE:
-                    yield Key(Kind.ATTACH, (ifindex, str(point))), self._program(id)
+                    yield Key(Kind.ATTACH, (ifindex, str(point))), self._attached(id, f"{ifindex}-{point}")
+
+    def _attached(self, id: int, entry: str) -> dict[str, str]:
+        """What stands at an entry: a program of a unit of one, or a fused unit in its place."""
+        name, entries = self.fused.get(id, ("", {}))
+        if entry not in entries:
+            return self._program(id)
+        uuid, unit, program = entries[entry].split("/")
+        return {"uuid": uuid, "unit": unit, "program": program, "fused": name}
 
     def _program(self, id: int) -> dict[str, str]:
         return dict(self.programs.get(id, {"unknown": str(id)}))
@@ -155,8 +171,8 @@ class _Nothing:
 def _port(value: bytes) -> dict[str, Any]:
     following, flags, peer_port, target, id, peer_id = struct.unpack("<2BH3I", value)
     return {
-        "next": _NEXT[following],
-        "flags": [name for name, bit in _FLAGS.items() if flags & bit],
+        "next": NEXT[following],
+        "flags": [name for name, bit in FLAGS.items() if flags & bit],
         "target": target,
         "peer_port": peer_port,
         "id": id,

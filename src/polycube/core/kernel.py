@@ -22,7 +22,10 @@ import structlog
 
 from polycube.bpf import AttachType, Link, Map, MapSpec, MapType, Object, Program, XdpMode, ensure_bpffs, features, pin, tcfilter, u32
 from polycube.core.datalog import LOGS
-from polycube.core.operation import Operation
+from polycube.core.fusedunits import PROGRAM as FUSED_PROGRAM
+from polycube.core.fusedunits import FusedUnits
+from polycube.core.fusing import Piece
+from polycube.core.operation import FLAGS, NEXT, Operation
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
 from polycube.core.slowpath import INJECT, META_OUT
 from polycube.core.topology import VETH_BASE
@@ -36,8 +39,6 @@ GENERIC_OUTER, GENERIC_INNER = VETH_BASE - 4, VETH_BASE - 3
 INTERNAL = GENERIC_OUTER  # netdevs with this ifindex or a higher one are the daemon's own
 LEAD_XDP = "lead_xdp"
 PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
-_NEXT = ("none", "netdev", "cube", "stack")
-_FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}
 REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices"}
 LOG_BYTES = 256 * 1024  # as in unit_log.h
@@ -64,6 +65,7 @@ class Load:
     name: str  # for messages: the service
     data: bytes
     sizes: Mapping[str, int] = field(default_factory=dict)
+    piece: Piece | None = None  # what it takes to fuse it with others
 
 
 class Kernel:
@@ -77,6 +79,7 @@ class Kernel:
         self.fresh: dict[str, set[str]] = {}  # uuid -> maps that had to be created
         self.lost: list[str] = []  # sentences on maps whose layout changed
         self.preparations: dict[int, readiness.Preparation] = {}  # ifindex -> what was set for XDP, to be restored
+        self.fused = FusedUnits(paths, self._pin_of)
         self._maps: dict[Path, Map] = {}  # open pins
         self._former_macs: dict[int, Mac] = {}  # ifindex -> what it was before a cube gave it its own
         self._given: set[tuple[int, str]] = set()  # ifindex and address: those that netdevs did not have before
@@ -84,7 +87,7 @@ class Kernel:
     async def start(self, injectors: Mapping[str, bytes]) -> None:
         """Makes what all cubes share: folders, the ways in for frames of the slow path. `injectors`: hook -> object."""
         ensure_bpffs(self.paths.root.parent)
-        for folder in (self.paths.root, self.paths.shared, self.paths.cubes, self.paths.units, self.paths.links):
+        for folder in (self.paths.root, self.paths.shared, self.paths.cubes, self.paths.units, self.paths.fused, self.paths.links):
             folder.mkdir(exist_ok=True)
         self._load_injectors(injectors)
         self._make_log()
@@ -103,6 +106,7 @@ class Kernel:
         for handle in self._maps.values():
             handle.close()
         self._maps.clear()
+        self.fused.close()
 
     # ---- carrying out ----
 
@@ -135,6 +139,12 @@ class Kernel:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         self._remove_unused(uuid)
+
+    async def _set_fused(self, name: str, new: dict[str, str]) -> None:
+        await asyncio.to_thread(self.fused.add, name, new)
+
+    async def _unset_fused(self, name: str, old: Any) -> None:
+        self.fused.remove(name)
 
     async def _set_cfg(self, uuid: str, unit: str, new: dict[str, str]) -> None:
         with Object.open(self.loads[uuid, unit].data, unit.replace("-", "_")) as object:
@@ -179,8 +189,8 @@ class Kernel:
             self._shared("pcn_entries_high").delete(u32(ifindex))
 
     async def _set_port(self, uuid: str, unit: str, number: int, new: dict[str, Any]) -> None:
-        flags = sum(_FLAGS[flag] for flag in new["flags"])
-        value = bytes((_NEXT.index(new["next"]), flags)) + new["peer_port"].to_bytes(2, "little")
+        flags = sum(FLAGS[flag] for flag in new["flags"])
+        value = bytes((NEXT.index(new["next"]), flags)) + new["peer_port"].to_bytes(2, "little")
         value += u32(new["target"]) + u32(new["id"]) + u32(new["peer_id"])
         self._unit_map(uuid, unit, "ports").set(u32(number), value)
 
@@ -502,6 +512,8 @@ class Kernel:
         return self._map(self.paths.units / uuid / unit / name)
 
     def _program(self, value: Mapping[str, str]) -> Path:
+        if "fused" in value:
+            return self.paths.fused / value["fused"] / FUSED_PROGRAM
         return self.paths.units / value["uuid"] / value["unit"] / value["program"]
 
     def _map(self, path: Path) -> Map:

@@ -9,8 +9,8 @@ operation has an inverse) and a restart (from what was found in bpffs to what th
 Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then
 their slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which
 must not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. The tables of
-programs that take over from others of the same cube come before all this: frames meet them complete or not at all. Removals come last,
-in the opposite order, behind a grace period in which packets that still follow the old way finish it.
+programs that take over from others of the same cube come before all this: frames meet them complete or not at all. A fused unit gives way
+before all else, and takes over after it. Removals come last, in the opposite order, behind a grace period in which packets that still follow the old way finish it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,17 @@ class Kind(IntEnum):
     READY = 33  # (ifindex,) -> {name}: what a netdev needs for XDP
     ENTRY = 35  # (ifindex,) -> {port, id}
     PORT = 40  # (uuid, unit, number) -> a port's next hop; towards a netdev it is written at EDGE
-    ATTACH = 50  # (ifindex, point) -> {uuid, unit, program, mode}
+    ATTACH = 50  # (ifindex, point) -> {uuid, unit, program, mode, fused}; `fused`: the unit that stands there in the place of the program
     DEVICE = 55  # (id,) -> ifindex
     EDGE = 60
     FLOOD = 65  # (uuid, unit, domain, in-port) -> [ifindex]
     DOMAIN = 70  # (uuid, unit, domain) -> [port number]
     NETDEV = 80  # (ifindex, property) -> value: MAC or address that a cube gives to its netdev
+    FUSED = 90  # (name,) -> {"ifindex-point": "uuid/unit/program"}: a fused unit, and what it stands in for at its entries
+
+
+NEXT = ("none", "netdev", "cube", "stack")  # enum pcn_next: where a port leads
+FLAGS = {"peer": 1, "own_flood": 2, "indirect": 4, "hook": 8}  # enum pcn_port_flag
 
 
 class Key(NamedTuple):
@@ -172,8 +177,40 @@ def _closes(operation: Operation) -> bool:
     return operation.key.kind is Kind.PORT and operation.old is not None and operation.new["next"] == "none"
 
 
+def unfused(resources: Resources) -> Resources:
+    """The same without fused units: what stands behind them all the time."""
+    if not any(key.kind is Kind.FUSED for key in resources):
+        return resources
+    return {
+        key: {name: text for name, text in value.items() if name != "fused"} if key.kind is Kind.ATTACH else value
+        for key, value in resources.items()
+        if key.kind is not Kind.FUSED
+    }
+
+
 def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Plan:
-    """What leads from `old` to `new`; `writes` are operations on cubes' maps, which keep their order."""
+    """What leads from `old` to `new`; `writes` are operations on cubes' maps, which keep their order.
+
+    Fused units do not come into it: entries whose unit goes, or whose cubes' programs change, get these back before all else, and what is to
+    be fused is fused when all else stands.
+    """
+    plain_old, plain_new = unfused(old), unfused(new)
+    steps = _plan(plain_old, plain_new, writes)
+    if plain_old is old and plain_new is new:
+        return steps
+    leaving = [Operation(key, value, plain_old[key]) for key, value in old.items() if _fused(key, value) and new.get(key) != value]
+    joining = [Operation(key, plain_new[key], value) for key, value in new.items() if _fused(key, value) and old.get(key) != value]
+    units = [(key, old.get(key), new.get(key)) for key in {**old, **new} if key.kind is Kind.FUSED]
+    made = [Operation(key, None, after) for key, before, after in units if before is None]
+    gone = [Operation(key, before, None) for key, before, after in units if after is None]
+    return Plan((*leaving, *steps.ahead, *made, *joining), steps.behind, (*gone, *steps.last))
+
+
+def _fused(key: Key, value: Any) -> bool:
+    return key.kind is Kind.ATTACH and "fused" in value
+
+
+def _plan(old: Resources, new: Resources, writes: Iterable[Operation]) -> Plan:
     changes = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
     closing = [operation for operation in changes if _closes(operation)]
     ahead = [operation for operation in changes if not _closes(operation)] + list(writes)

@@ -56,6 +56,11 @@ class Paths:
         return self.units / uuid / f"{hook}-{digest}"
 
     @property
+    def fused(self) -> Path:
+        """The fused units, by name."""
+        return self.root / "fused"
+
+    @property
     def links(self) -> Path:
         return self.root / "links"
 
