@@ -11,12 +11,14 @@ import pytest
 
 from polycube.compiler.function import Function
 from polycube.core.config import StandardCube
+from polycube.core.fusing import Piece
 from polycube.core.kernel import KernelError
 from polycube.core.message import Recorded
 from polycube.core.operation import Key, Kind, Operation, Plan
 from polycube.core.registry import Installed
 from polycube.daemon.draft import Draft
 from polycube.daemon.executor import Executor
+from polycube.daemon.fuser import Fusing
 from polycube.daemon.keeper import Failed, Keeper
 from polycube.daemon.objects import Built
 from polycube.model import Edit, Op
@@ -74,8 +76,13 @@ class Workers:
 
 
 class Objects:
+<<<<<<< HEAD
     async def get(self, function: Function, hook: str) -> Built:
         return Built(f"{hook}-0", b"", Path("none"), False, False, {})
+=======
+    async def get(self, installed: Any, hook: str) -> Built:
+        return Built(f"{hook}-0", b"", Path("none"), False, False, Piece(Function("none", Path())), {})
+>>>>>>> d3d273e (core, daemon: chains become one program in the background)
 
 
 class Sort(Installed):
@@ -95,7 +102,8 @@ class Sort(Installed):
 def keeper() -> Keeper:
     services = {name: Sort(name, "") for name in ("one", "two")}
     kernel, store, workers, objects = cast(Any, (NoKernel(), NoStore(), Workers(), Objects()))
-    return Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects)
+    fusing = Fusing(cast(Any, None), cast(Any, None), on=False)
+    return Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
 
 
 async def create(kept: Keeper, name: str, service: str = "one", dry_run: bool = False) -> None:

@@ -11,6 +11,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
+from polycube.testing.harness import Chain
+
 PASSER = Path(__file__).parent / "passer"
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 PACKET = Ether(src=A, dst=B) / IP() / UDP() / b"data"
@@ -100,8 +102,16 @@ def test_a_member_without_a_peer_gets_no_copy(bridge):
     assert sorted(result.copies) == [1, 2]
 
 
-def test_a_chain_of_units_and_its_limit(chain):
+@pytest.fixture
+def tails(chain):
+    """A chain whose cubes are joined by tail calls, whatever the other tests are run with."""
+    with Chain(chain.hook, fused=False) as made:
+        yield made
+
+
+def test_a_chain_of_units_and_its_limit(tails):
     """The kernel ends a run after 33 tail calls; the frame is dropped and counted where that happens."""
+    chain = tails
     cubes = [chain.cube("helloworld", name=f"h{number}") for number in range(34)]
     for cube in cubes:
         cube.cfg(action="FORWARD")

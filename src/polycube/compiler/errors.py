@@ -11,11 +11,13 @@ class CompileError(Exception):
 
     status = 400
 
-    def __init__(self, title: str, hook: str, reason: str) -> None:
+    def __init__(self, title: str, hook: str, reason: str, passing: bool = False) -> None:
+        """`passing`: the next attempt may succeed."""
         super().__init__(title, hook, reason)
         self.title = title
         self.hook = hook
         self.reason = reason
+        self.passing = passing
 
     def __str__(self) -> str:
         return f"cannot compile {self.title} for {self.hook}: {self.reason}"

@@ -84,13 +84,24 @@ def serve(peer: socket.socket) -> None:
         peer.sendall(answer)
 
 
+class _Ended(RuntimeError):
+    """The process ended; `killed`: by a signal from outside, not for what it was asked."""
+
+    def __init__(self, reason: str, killed: bool) -> None:
+        super().__init__(reason)
+        self.killed = killed
+
+
 class Compiler:
     """Emits objects of units. Safe to use from several threads; requests wait for one another."""
 
-    def __init__(self, cache: ObjectCache | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(self, cache: ObjectCache | None = None, timeout: float = TIMEOUT, nice: int = 0) -> None:
+        """`nice`: how far its process gives way to others, 0 to 19."""
         self.cache = cache
         self.timeout = timeout
+        self.nice = nice
         self.started = 0  # processes so far
+        self.requests = 0  # that the cache did not answer
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._peer: socket.socket | None = None
@@ -114,6 +125,8 @@ class Compiler:
         blobs = recipe(spec, self.bitcode).pack()
         try:
             return self._cached(key(blobs), lambda: self._request(EMIT, blobs))
+        except _Ended as error:
+            raise CompileError(spec.title, spec.hook, str(error), passing=error.killed) from None
         except RuntimeError as error:
             raise CompileError(spec.title, spec.hook, str(error)) from None
 
@@ -163,6 +176,7 @@ class Compiler:
     def _request(self, job: bytes, blobs: Sequence[bytes]) -> bytes:
         """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
         with self._lock:
+            self.requests += 1
             if self._process and not self._answers():
                 self._stop()
             peer = self._start()
@@ -175,7 +189,7 @@ class Compiler:
                 self._stop()
                 raise RuntimeError(f"no result after {self.timeout:g} s") from None
             except (EOFError, OSError):
-                raise RuntimeError(self._stop()) from None
+                raise self._ended() from None
             except BaseException:  # an answer nobody waited for must not be taken for that to the next request
                 self._stop()
                 raise
@@ -197,7 +211,7 @@ class Compiler:
         path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "polycube.compiler.process", str(theirs.fileno())],
+                [sys.executable, "-m", "polycube.compiler.process", str(theirs.fileno()), str(self.nice)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
@@ -209,6 +223,12 @@ class Compiler:
         self._used = time.monotonic()
         self.started += 1
         return ours
+
+    def _ended(self) -> _Ended:
+        """Why there was no answer."""
+        process = self._process
+        reason = self._stop()
+        return _Ended(reason, process is not None and process.returncode == -signal.SIGKILL)
 
     def _stop(self) -> str:
         """Ends and forgets the process; returns what it said last."""
@@ -233,4 +253,5 @@ class Compiler:
 
 
 if __name__ == "__main__":
+    os.nice(int(sys.argv[2]))
     serve(socket.socket(fileno=int(sys.argv[1])))

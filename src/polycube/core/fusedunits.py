@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polycube.bpf import Map, Object, Program, pin
+from polycube.core.fusing import SHARED
 from polycube.core.paths import Paths
 
 PROGRAM = "fused"
-SHARED = "pcn_"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FusedUnits:
         self._loaded: dict[str, Program] = {}  # not pinned yet
 
     def load(self, name: str) -> None:
-        """Has the kernel verify the program, unless that was done; blocking. Errors are those of `Object.load`, or of a map that is gone."""
+        """Has the kernel verify the program, unless that was done; blocking. Errors: those of `Object.load`, or of a map that is gone."""
         if name in self._loaded:
             return
         load, hook = self.loads[name], name.partition("-")[0]

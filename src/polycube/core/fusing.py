@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from polycube.compiler.bitcode import recipe
+from polycube.bpf import Object
+from polycube.compiler.bitcode import has_egress, recipe
 from polycube.compiler.cache import key as cache_key
 from polycube.compiler.function import Function, Hook
 from polycube.compiler.glue import STANDARD, Cube, Entry, FusedSpec, Step, Way, prefix
@@ -35,6 +36,8 @@ PORTS = 64  # of a cube that become constants; the others are looked up
 ENTRIES = 64  # of a unit
 SHARED_MAPS = 8  # those that all cubes share, and the constants' section
 PORT_COST = 40  # instructions
+SHARED = "pcn_"  # what maps that all cubes share are called by
+CONSTANTS = ".data.cfg"
 _DIRECTIONS = ("ingress", "egress")
 
 Node = tuple[str, str]  # (uuid, handler)
@@ -49,6 +52,14 @@ class Piece:
     maps: frozenset[str] = frozenset()  # its own, by name
     instructions: int = 0  # of its longest program
     egress: bool = False
+
+    @classmethod
+    def of(cls, function: Function, hook: Hook, object: Object) -> Piece:
+        """Read from an object that is not loaded."""
+        variables = object.maps[CONSTANTS].variables() if CONSTANTS in object.maps else {}
+        maps = frozenset(name for name in object.maps if not name.startswith((SHARED, ".")))
+        longest = max(program.instructions for program in object.programs.values())
+        return cls(function, {name: layout.size for name, (_, layout) in variables.items()}, maps, longest, has_egress(function, hook))
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,8 @@ class Fused:
     @cached_property
     def digest(self) -> str:
         """Of what is compiled."""
-        return cache_key(recipe(self.spec).pack())
+        code = repr([cube.function.code for cube in self.spec.cubes])  # of instances; the recipe here is without
+        return cache_key([*recipe(self.spec).pack(), code.encode()])
 
     @cached_property
     def name(self) -> str:

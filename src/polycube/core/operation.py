@@ -6,11 +6,12 @@ One pure function, `plan`, turns two such mappings into the operations that lead
 packet. The same function serves a request (from what stands to what is wanted), a dry run (shown, not carried out), an undo (every
 operation has an inverse) and a restart (from what was found in bpffs to what the store says).
 
-Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then
-their slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which
-must not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. The tables of
-programs that take over from others of the same cube come before all this: frames meet them complete or not at all. A fused unit gives way
-before all else, and takes over after it. Removals come last, in the opposite order, behind a grace period in which packets that still follow the old way finish it.
+Order, for additions and changes: what a packet may reach comes before what leads a packet there. A cube's programs and tables, then their
+slots in the tail-call arrays, then next hops towards cubes, then the programs of netdevs, at last next hops towards netdevs, which must
+not be used before the netdev's own program stands. A next hop towards a transparent cube follows that cube's own. The tables of programs
+that take over from others of the same cube come before all this: frames meet them complete or not at all. A fused unit gives way before
+all else, and takes over after it. Removals come last, in the opposite order, behind a grace period in which packets that still follow the
+old way finish it.
 """
 
 from __future__ import annotations
@@ -191,14 +192,14 @@ def unfused(resources: Resources) -> Resources:
 def plan(old: Resources, new: Resources, writes: Iterable[Operation] = ()) -> Plan:
     """What leads from `old` to `new`; `writes` are operations on cubes' maps, which keep their order.
 
-    Fused units do not come into it: entries whose unit goes, or whose cubes' programs change, get these back before all else, and what is to
-    be fused is fused when all else stands.
+    Fused units do not come into it: entries whose fused unit goes, or whose programs behind it change, get the program of the unit of one
+    back before all else, and what is to be fused is fused when all else stands.
     """
     plain_old, plain_new = unfused(old), unfused(new)
     steps = _plan(plain_old, plain_new, writes)
     if plain_old is old and plain_new is new:
         return steps
-    leaving = [Operation(key, value, plain_old[key]) for key, value in old.items() if _fused(key, value) and new.get(key) != value]
+    leaving = [Operation(key, value, plain_old[key]) for key, value in old.items() if _fused(key, value) and new.get(key, value) != value]
     joining = [Operation(key, plain_new[key], value) for key, value in new.items() if _fused(key, value) and old.get(key) != value]
     units = [(key, old.get(key), new.get(key)) for key in {**old, **new} if key.kind is Kind.FUSED]
     made = [Operation(key, None, after) for key, before, after in units if before is None]

@@ -104,6 +104,7 @@ class Options:
     tokens: Path | None = _option(None, _path, "file of tokens for the TCP port, 'TOKEN reader' or 'TOKEN admin' a line")
     cert_readonly: Path | None = _option(None, _path, "folder of client certificates that may only read")
     hostnames: tuple[str, ...] = _option((), _names, "further names of this host, with commas, that requests may call it by")
+    no_fuse: bool = _option(False, _flag, "leave each cube a program of its own, instead of fusing chains in the background")
     logformat: str = _option("text", _format, "text, or json for one object a line")
 
 

@@ -52,11 +52,18 @@ class Executor:
             done.append(await self._carry_out(operation))
         except KernelError as error:
             known = self.failed.get(operation.key)
+            if await self._left_with_its_netdev(operation):
+                return
             if known is None or known.operation.new != operation.new:
                 raise
             self.failed[operation.key] = error
         else:
             self.failed.pop(operation.key, None)
+
+    async def _left_with_its_netdev(self, operation: Operation) -> bool:
+        """A fused unit can't give way on a netdev that has gone a moment ago, whose event has still to come; nor need it."""
+        leaves = operation.key.kind is Kind.ATTACH and operation.old and "fused" in operation.old
+        return bool(leaves) and await self.kernel.links.find(operation.key.name[0]) is None
 
     def _forget_failures(self, plan: Plan) -> None:
         """Those that nobody wants any more."""

@@ -32,6 +32,7 @@ from polycube.daemon.draft import Absent, Draft, Entry, Refused
 from polycube.daemon.events import Events
 from polycube.daemon.executor import Executor
 from polycube.daemon.facts import Facts, Told
+from polycube.daemon.fuser import Fuser, Fusing
 from polycube.daemon.log import quietly
 from polycube.daemon.objects import Objects
 from polycube.daemon.records import Kept, restored
@@ -63,7 +64,9 @@ class Failed(PolycubeError):
 class Keeper:
     """Holds all cubes, and changes them."""
 
-    def __init__(self, *, services: Mapping[str, Installed], kernel: Kernel, store: Store, workers: Workers, objects: Objects) -> None:
+    def __init__(
+        self, *, services: Mapping[str, Installed], kernel: Kernel, store: Store, workers: Workers, objects: Objects, fusing: Fusing
+    ) -> None:
         self.installed = services
         self.kernel = kernel
         self.store = store
@@ -79,6 +82,7 @@ class Keeper:
         self._kept = Kept({}, {}, {}, Absent())
         self.events = Events()
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
+        self.fuser = Fuser(kernel, self.executor, self._lock, fusing)
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
 
@@ -170,7 +174,7 @@ class Keeper:
         try:
             wanted = granted(world, answers.wishes)
             resources, states = built if wanted is world else build(wanted)
-            steps = plan(self.executor.resources, resources, answers.writes)
+            steps = plan(self.executor.resources, self.fuser.kept(resources), answers.writes)
             if dry_run:
                 await self._rollback(answers)
                 return Result([operation.as_data() for operation in steps])
@@ -211,6 +215,7 @@ class Keeper:
             log.warning(sentence)
         self.kernel.lost.clear()
         self.kernel.fresh.clear()
+        self.fuser.touched()
 
     def _reset_counters(self, draft: Draft) -> None:
         """What is new begins at zero, also under a number that somebody had before."""
@@ -319,7 +324,8 @@ class Keeper:
         world = await self._worlds.of(draft, self.present, self._wishes)
         self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
         answers = await self._ask_all(draft, build(world)[1])
-        resources, self.states = build(granted(world, answers.wishes))
+        built, self.states = build(granted(world, answers.wishes))
+        resources = self.fuser.adopt(built)
         await self._mend(plan(self.executor.resources, resources).loading)
         # maps that lived on hold what they held; only new ones are filled
         writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
@@ -328,6 +334,7 @@ class Keeper:
         self._announce()
         await self._conclude(Plan(), answers, ())
         self._late = asyncio.create_task(self._take_over_late(), name="take over late")
+        self.fuser.start()
 
     async def _take_over_late(self) -> None:
         """Asks again, now and then, for cubes that their service did not take over at the start."""
@@ -379,12 +386,14 @@ class Keeper:
         draft, present = Draft(self.entries, self.attached), self.present
         if lost & present.keys():
             self.present = {name: one for name, one in present.items() if name not in lost}
-            await self._mend(plan(self.executor.resources, build(await self._worlds.of(draft, self.present, self._wishes))[0]))
+            without = build(await self._worlds.of(draft, self.present, self._wishes))[0]
+            await self._mend(plan(self.executor.resources, self.fuser.kept(without)))
             self.present = present
         resources, states = build(await self._worlds.of(draft, present, self._wishes))
-        steps = plan(self.executor.resources, resources)
+        steps = plan(self.executor.resources, self.fuser.kept(resources))
         await self._note_readiness(steps)
         await self._mend(steps)
+        self.fuser.touched()
         self.states = states
         self._announce()
         await self.kernel.renew_readiness()
@@ -399,6 +408,7 @@ class Keeper:
         """Ends the workers; the kernel keeps forwarding."""
         if self._late:
             self._late.cancel()
+        await self.fuser.close()
         await self.workers.close()
         self.kernel.close()
 

@@ -27,11 +27,13 @@ from polycube.daemon.api import build_app
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
+from polycube.daemon.fuser import Fusing
 from polycube.daemon.keeper import Keeper
 from polycube.daemon.manager import Manager
 from polycube.daemon.objects import Objects
 from polycube.daemon.pidfile import PidFile, daemonize
 from polycube.daemon.records import restored
+from polycube.daemon.refusals import Refusals
 from polycube.daemon.serving import Door, serve
 from polycube.daemon.store import Change, Store
 from polycube.daemon.workers import Workers
@@ -43,6 +45,7 @@ from polycube.net.watch import Watcher
 
 log = structlog.get_logger("polycubed")
 SETTLE = 0.002  # seconds in which further netdev events are taken together
+BACKGROUND = 19  # niceness of the compiler of fused units
 AGAIN = 5.0  # seconds after which what could not be done for them is tried again
 
 
@@ -53,7 +56,8 @@ async def run(options: Options) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    with Store(options.store) as store, Compiler(ObjectCache(options.cache)) as compiler:
+    cache = ObjectCache(options.cache)
+    with Store(options.store) as store, Compiler(cache) as compiler, Compiler(cache, nice=BACKGROUND) as background:
         async with Links() as links, Watcher(routes=False, neighbours=False) as watcher:
             kernel = Kernel(Paths(options.bpffs), links)
             await kernel.start({hook: await compiler.emit_spec(injector(hook)) for hook in Hook})
@@ -69,7 +73,8 @@ async def run(options: Options) -> None:
                 announced=lambda kind, data: keeper.events.announce(kind, **data),
                 paths=kernel.paths,
             )
-            keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects)
+            fusing = Fusing(background, Refusals(options.cache / "refused.json"), not options.no_fuse)
+            keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
             manager = Manager(services, objects, keeper)
             workers.start()
             await keeper.start(list(watcher.netdevs.values()))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polycube.bpf import Object
-from polycube.compiler.bitcode import has_egress
 from polycube.compiler.function import Function, Hook
 from polycube.compiler.process import Compiler
 
 KEPT = 512  # objects with code of an instance
+from polycube.core.fusing import Piece
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Built:
     path: Path
     floods: bool
     egress: bool
+    piece: Piece
     reasons: dict[int, str]
 
 
@@ -51,8 +52,8 @@ class Objects:
             draft.replace(path)
         with Object.open(data, function.name[:15]) as object:
             floods = "domains" in object.maps
-        egress = has_egress(function, Hook(hook))
-        built = Built(f"{hook}-{digest}", data, path, floods, egress, reason_names(data, function.name))
+            piece = Piece.of(function, Hook(hook), object)
+        built = Built(f"{hook}-{digest}", data, path, floods, piece.egress, piece, reason_names(data, function.name))
         self._built[function, hook] = built
         self._forget_oldest()
         return built

@@ -134,7 +134,7 @@ class Worlds:
             if known is None or known[0] is not entry or known[1] != more:
                 sizes = installed.cls.sizes(entry.config)
                 for one in built.values():
-                    self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes))
+                    self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes, one.piece))
                 units, floods, egress, _ = more
                 spec = replace(entry.bare, units=units, floods=floods, egress=egress, cfg=wishes.cfg, netdevs=wishes.netdevs)
                 self._specs[entry.uuid] = known = (entry, more, spec)

@@ -7,10 +7,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
 from polycube.compiler.function import Function, Hook, UnitSpec
+from polycube.core.fusing import Piece
 from polycube.core.slowpath import META_OUT
 from polycube.testing.packets import PacketLike
 from polycube.testing.result import Drop, Event, Result, decode_event
@@ -135,6 +137,7 @@ class CubeUnderTest:
         self.stacks: dict[int, list[CubeUnderTest]] = {}
         self.peers: dict[int, tuple[CubeUnderTest, int]] = {}
         self.netdevs: dict[int, int] = {}
+        self.next_hops: dict[int, dict[str, int]] = {}  # what `ports` holds
         self.domains: dict[int, list[int]] = {}
         self._flood_maps: list[Map] = []
         self._events: list[Event] = []
@@ -153,8 +156,8 @@ class CubeUnderTest:
         self.stage.logs()  # of who had the number before
         if self.stage.hook == Hook.TC:
             self.cfg(pcn_inject=self.stage.near)
-        slots = ["ingress_tail", "egress_tail"] if function.transparent else ["tail"]
-        for offset, program in enumerate(slots):
+        self.tails = ["ingress_tail", "egress_tail"] if function.transparent else ["tail"]
+        for offset, program in enumerate(self.tails):
             self.stage.maps["pcn_progs"].set(u32(self.number * 2 + offset), u32(self.program(program).fd))
 
     def __str__(self) -> str:
@@ -174,6 +177,17 @@ class CubeUnderTest:
                 value = dict(layout.names)[value]
             data[offset : offset + layout.size] = layout.pack(value, name)
         section.set(u32(0), bytes(data))
+
+    def constants(self) -> dict[str, str]:
+        """All configuration constants, in hexadecimal."""
+        data = self._maps[".data.cfg"].get(u32(0)) or b""
+        variables = self._object.maps[".data.cfg"].variables()
+        return {name: data[offset : offset + layout.size].hex() for name, (offset, layout) in variables.items()}
+
+    @cached_property
+    def piece(self) -> Piece:
+        """For the planner of fused units."""
+        return Piece.of(self.function, self.stage.hook, self._object)
 
     def map(self, name: str) -> View:
         """A map of the cube, typed by its BTF."""
@@ -274,6 +288,7 @@ class CubeUnderTest:
 
     def write_port(self, port: int, **fields: int) -> None:
         """Writes an entry of `ports`."""
+        self.next_hops[port] = fields
         layout = self._object.maps["ports"].value_layout
         self._maps["ports"].set(u32(port), layout.pack(fields))
 

@@ -12,6 +12,7 @@ is not linked is an edge where frames are observed. Works without pytest too, in
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from polycube.bpf import u32
 from polycube.compiler.function import PACKAGE, Function, Hook
 from polycube.core.slowpath import INJECT, MARK_OUT, META_OUT
 from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest, View
+from polycube.testing.fuse import FusedPrograms
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result
 from polycube.testing.stage import PASSED, PROBE_SLOT, stage, with_tag
@@ -30,6 +32,7 @@ NEXT_NONE, NEXT_NETDEV, NEXT_CUBE, NEXT_STACK = range(4)
 OWN_FLOOD, INDIRECT = 2, 4
 TC_PASS = {0xFFFFFFFF, 0}  # TC_ACT_UNSPEC, TC_ACT_OK
 TC_REDIRECT = 7
+FUSED = "POLYCUBE_TEST_FUSED"
 LATE = 0.001  # seconds without a copy after which no more are expected
 PATIENCE = 1.0
 
@@ -45,10 +48,13 @@ def find_function(service: str | Path | Function, transparent: bool = False) -> 
 class Chain:
     """Cubes on the stage of a hook: one, or several linked to each other. Observed at all edges."""
 
-    def __init__(self, hook: Hook) -> None:
+    def __init__(self, hook: Hook, fused: bool | None = None) -> None:
+        """`fused`: frames enter by a fused unit, made anew whenever next hops or constants have changed; the default is False, unless
+        the variable POLYCUBE_TEST_FUSED is in the environment, so that any test of a cube tests it fused, too."""
         self.hook = Hook(hook)
         self.stage = stage(self.hook)
         self.cubes: list[CubeUnderTest] = []
+        self.fused = FusedPrograms(self) if (fused if fused is not None else FUSED in os.environ) else None
 
     def cube(
         self,
@@ -82,14 +88,15 @@ class Chain:
     def send(self, packet: PacketLike, cube: CubeUnderTest, port: int = 0, *, mark: int = 0) -> Result:
         """A frame that arrives at an edge from outside."""
         ifindex = cube.netdevs.get(port, self.stage.near)
+        first, name = cube, "entry"
         if cube.function.transparent:
-            program = cube.program("ingress" if port == INGRESS else "egress")
+            name = "ingress" if port == INGRESS else "egress"
         elif cube.stacks.get(port):
-            program = cube.stacks[port][-1].program("ingress")
+            first, name = cube.stacks[port][-1], "ingress"
         else:
-            program = cube.program("entry")
             entry = port.to_bytes(4, "little") + u32(cube.ids[port])
             self.stage.maps["pcn_entries"].set(u32(ifindex), entry)
+        program = self.fused.get(first, name, port if first is cube else INGRESS, ifindex) if self.fused else first.program(name)
         frame = to_bytes(packet)
         return self._run(cube, frame, lambda: self.stage.run(program, frame, ifindex=ifindex, mark=mark))
 
@@ -123,6 +130,8 @@ class Chain:
 
     def close(self) -> None:
         """Takes all cubes off the stage."""
+        if self.fused:
+            self.fused.close()
         for cube in self.cubes:
             cube.close()
         self.cubes.clear()
