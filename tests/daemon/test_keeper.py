@@ -76,13 +76,8 @@ class Workers:
 
 
 class Objects:
-<<<<<<< HEAD
     async def get(self, function: Function, hook: str) -> Built:
-        return Built(f"{hook}-0", b"", Path("none"), False, False, {})
-=======
-    async def get(self, installed: Any, hook: str) -> Built:
         return Built(f"{hook}-0", b"", Path("none"), False, False, Piece(Function("none", Path())), {})
->>>>>>> d3d273e (core, daemon: chains become one program in the background)
 
 
 class Sort(Installed):

@@ -10,9 +10,9 @@ from pathlib import Path
 from polycube.bpf import Object
 from polycube.compiler.function import Function, Hook
 from polycube.compiler.process import Compiler
+from polycube.core.fusing import Piece
 
 KEPT = 512  # objects with code of an instance
-from polycube.core.fusing import Piece
 
 
 @dataclass(frozen=True)
