@@ -29,9 +29,10 @@ WORDS = (
     "metrics",
     "events",
     "openapi",
+    "config",
     "top",
 )
-READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"], ["openapi"])  # shown without "show"
+READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"], ["openapi"], ["config"])  # shown without "show"
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}
 SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@$&+=")

@@ -49,6 +49,7 @@ BUILT_IN = (
     ("netdevs", "Show net devices available"),
     ("version", "Show the versions of polycubectl and polycubed"),
     ("events", "Show what happens, as it happens"),
+    ("config", "Show the whole configuration, or apply one"),
     ("openapi", "Show the description of the REST interface (OpenAPI 3.1)"),
     ("top", "Show traffic per port, every second"),
 )
@@ -77,6 +78,13 @@ WORD_HELP = {
             ("drops=value", "number", "Dropped frames a second of a cube that are an event (none)"),
         ),
         "events kinds=port-up,port-down",
+    ),
+    ("config", ""): (
+        (
+            ("show", "command", "Show all that is configured, best with -yaml"),
+            ("apply", "action", "Make what stands equal to a document on standard input; -dry-run shows what that takes"),
+        ),
+        "config apply -dry-run < polycube.yaml",
     ),
     ("openapi", ""): ((("show", "command", "Show it, best with -json"),), "openapi -json"),
     ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),

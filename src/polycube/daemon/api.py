@@ -12,7 +12,6 @@ apart from its dry run by a flag only. Unexpected exceptions are logged and answ
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import quote, unquote
@@ -37,8 +36,9 @@ from polycube.daemon.controller import (
 from polycube.daemon.events import KINDS, watch_drops
 from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
 from polycube.daemon.openapi import openapi
+from polycube.daemon.snapshot import cube_of, without_peers
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
-from polycube.model import Command, Edit, Op, Path, PolycubeError, Tag, describe, problem, suggest, yang
+from polycube.model import Command, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 POSITIONS: dict[str, Literal["auto", "first", "last"]] = {"auto": "auto", "first": "first", "last": "last"}
@@ -149,10 +149,10 @@ class Api:
         creates: list[CreateCube] = []
         peers: list[Change] = []
         for index, body in enumerate(bodies):
-            create, edits = _split(body, index)
-            creates.append(create)
+            cube, edits = without_peers(cube_of(body, ("cubes", f"[{index}]")))
+            creates.append(CreateCube(cube["service-name"], cube["name"], cube))
             if edits:
-                peers.append(EditCube(create.name, tuple(edits)))
+                peers.append(EditCube(cube["name"], tuple(edits)))
         services = self.controller.services()
         # transparent cubes first: a port may name them as its tcubes
         creates.sort(key=lambda one: one.service not in services or services[one.service].kind != "transparent")
@@ -178,6 +178,17 @@ class Api:
     async def _metrics(self, request: Request, path: Path) -> Response:
         _bare(request, path, "metrics", "GET")
         return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
+
+    async def _config(self, request: Request, path: Path) -> Response:
+        """GET config: the whole; POST config/apply: what stands becomes that."""
+        if path == ("apply",):
+            allow(request, ("POST",), "config/apply")
+            return await self._done(request, self.controller.apply, await body_of(request))
+        _bare(request, path, "config", "GET", "OPTIONS")
+        if request.method == "OPTIONS":
+            action = {"name": "apply", "type": "action", "simpletype": "", "description": "Make what stands equal to a document on stdin"}
+            return options(request, lambda command: ({"params": {"apply": action}, "commands": ["show"]}, ["show", "apply"]))
+        return answer(self.controller.config())
 
     async def _openapi(self, request: Request, path: Path) -> Response:
         _bare(request, path, "openapi", "GET")
@@ -341,19 +352,3 @@ async def _fields(request: Request, word: str, mandatory: tuple[str, ...], optio
         if not body.get(name):
             raise problem(Tag.MISSING_ATTRIBUTE, (word, name), "is missing")
     return {name: value for name, value in body.items() if value}
-
-
-def _split(body: Any, index: int) -> tuple[CreateCube, list[Edit]]:
-    """A cube without the peers of its ports, and the edits that set them."""
-    if not isinstance(body, dict):
-        raise problem(Tag.INVALID_VALUE, ("cubes", f"[{index}]"), "is not a cube: expected an object")
-    for member in ("name", "service-name"):
-        if not isinstance(body.get(member), str):
-            raise problem(Tag.MISSING_ATTRIBUTE, ("cubes", f"[{index}]", member), "is missing, or is not text")
-    body = copy.deepcopy(body)
-    edits: list[Edit] = []
-    ports = body.get("ports")
-    for port in ports if isinstance(ports, list) else ():
-        if isinstance(port, dict) and isinstance(port.get("name"), str) and port.get("peer"):
-            edits.append(Edit(Op.MERGE, ("ports", port["name"], "peer"), port.pop("peer")))
-    return CreateCube(body["service-name"], body["name"], body), edits

@@ -94,7 +94,9 @@ class Options:
     logfile: Path = _option(Path("/var/log/polycube/polycubed.log"), _path, "file to log to")
     pidfile: Path = _option(Path("/var/run/polycube.pid"), _path, "file that holds the pid while the daemon runs")
     configfile: Path = _option(CONFIGFILE, _path, "file to read options from")
-    cubes_dump_enable: bool = _option(False, _flag, "accepted for upstream's sake: cubes are always kept")
+    cubes_dump_enable: bool = _option(False, _flag, "cubes are always kept; this takes those of cubes-dump-file when there are none")
+    cubes_dump_file: Path | None = _option(None, _path, "file of cubes, upstream's or what 'config show' gives (/etc/polycube/cubes.yaml)")
+    cubes_dump_clean_init: bool = _option(False, _flag, "begin without any cube: those that stand are deleted")
     socket: Path = _option(Path("/run/polycube/polycubed.sock"), _path, "unix socket of the REST API")
     store: Path = _option(STORE, _path, "file that keeps cubes and their configuration")
     bpffs: Path = _option(Path("/sys/fs/bpf/polycube"), _path, "folder of pins, in a bpffs")
@@ -142,6 +144,9 @@ def load(argv: Sequence[str], default_file: Path = CONFIGFILE) -> Loaded:
     for values, source in ((filed, f"in {path}"), (given, "on the command line")):
         options = replace(options, **{_FIELDS[name].name: _parsed(name, text, source) for name, text in values.items()})
     _check_tls(options)
+    for name, needs in (("cubes-dump-file", options.cubes_dump_file), ("cubes-dump-clean-init", options.cubes_dump_clean_init)):
+        if needs and not options.cubes_dump_enable:
+            raise ConfigError(f"{name} needs cubes-dump-enable")
     return Loaded(options, tuple(warnings))
 
 

@@ -32,6 +32,7 @@ FIXED_WORDS = (
     "metrics",
     "events",
     "openapi",
+    "config",
 )
 RESERVED_NAMES = frozenset({*FIXED_WORDS, "add", "del", "show", "set"})
 
@@ -143,6 +144,14 @@ class Controller(Protocol):
 
     async def metrics(self) -> str:
         """OpenMetrics text."""
+        ...
+
+    def config(self) -> Mapping[str, Any]:
+        """The whole configuration, in the shape of `snapshot`."""
+        ...
+
+    async def apply(self, document: Any, *, dry_run: bool) -> Result:
+        """Makes what stands equal to a document."""
         ...
 
     def events(self) -> Events: ...

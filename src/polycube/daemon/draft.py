@@ -277,6 +277,21 @@ class Draft:
         else:
             self.attached.pop(target, None)
 
+    def restack(self, stacks: Mapping[str, tuple[str, ...]]) -> None:
+        """Puts all transparent cubes anew: only these stacks are left."""
+        standing = {f"{entry.name}:{port.name}" for entry, port in self.ports() if port.tcubes} | set(self.attached)
+        for target in standing - set(stacks):
+            self._set_stack(target, ())
+        for target, names in stacks.items():
+            for name in names:
+                self.transparent(name)
+            if ":" in target:
+                self.port(target)
+            self._set_stack(target, names)
+        for netdev, names in self.attached.items():
+            for name in names:
+                self._check_attached(name, netdev)
+
     def _forget_attachment(self, name: str) -> None:
         target = self.parent(name)
         if target:

@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
+import yaml
 
 from polycube.bpf import BpfError, features
 from polycube.compiler.cache import ObjectCache
@@ -44,6 +46,7 @@ from polycube.net.links import Links
 from polycube.net.watch import Watcher
 
 log = structlog.get_logger("polycubed")
+CUBES = Path("/etc/polycube/cubes.yaml")
 SETTLE = 0.002  # seconds in which further netdev events are taken together
 BACKGROUND = 19  # niceness of the compiler of fused units
 AGAIN = 5.0  # seconds after which what could not be done for them is tried again
@@ -79,6 +82,7 @@ async def run(options: Options) -> None:
             workers.start()
             await keeper.start(list(watcher.netdevs.values()))
             log.info("cubes are taken over", cubes=len(keeper.entries))
+            await begin(options, manager)
             datalogs = DataLogs(kernel.logs(), lambda number, line: logs.relay(*_named(keeper, number, line)))
             watching = asyncio.create_task(watch(watcher, keeper))
             try:
@@ -87,6 +91,21 @@ async def run(options: Options) -> None:
                 watching.cancel()
                 datalogs.close()
                 await keeper.close()
+
+
+async def begin(options: Options, manager: Manager) -> None:
+    """What upstream's switches for persistence ask for. A file that can't be taken is said, and nothing of it is there."""
+    if options.cubes_dump_clean_init and manager.cubes():
+        await manager.apply({}, dry_run=False)
+    file = options.cubes_dump_file or CUBES
+    if not options.cubes_dump_enable or options.cubes_dump_clean_init or manager.cubes() or not file.exists():
+        return
+    try:
+        await manager.apply(yaml.safe_load(file.read_text()) or [], dry_run=False)
+    except (PolycubeError, OSError, ValueError, yaml.YAMLError) as error:
+        log.error("cubes are not taken from the file", file=str(file), reason=str(error))
+    else:
+        log.info("cubes are taken from the file", file=str(file), cubes=len(manager.cubes()))
 
 
 async def ended(stop: asyncio.Event, watching: asyncio.Task[None]) -> None:

@@ -30,6 +30,7 @@ from polycube.daemon.keeper import Keeper
 from polycube.daemon.log import quietly
 from polycube.daemon.metrics import drop_counts, render
 from polycube.daemon.objects import Objects
+from polycube.daemon.snapshot import read, restack, snapshot
 from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, measured, resolve
 from polycube.model import Kind as NodeKind
 
@@ -133,25 +134,37 @@ class Manager:
         """Names of the drop reasons of a cube."""
         return self._objects.reasons(self._installed[entry.service].cls.function_of(entry.config), entry.hook)
 
+    def config(self) -> Mapping[str, Any]:
+        return snapshot(self._keeper.entries, self._keeper.attached)
+
     # ---- changing: Controller ----
 
-    async def change(self, changes: Sequence[Change], *, dry_run: bool) -> Result:
-        def act(draft: Draft) -> None:
-            planned = applied(changes, self.services(), self.cubes())
-            deleted = {one.name for one in changes if isinstance(one, DeleteCube)}
-            for name in [name for name, one in planned.items() if one.old is not None and (one.new is None or name in deleted)]:
-                draft.delete(name)
-            for name, one in planned.items():
-                self._take(draft, name, one, changes)
+    async def apply(self, document: Any, *, dry_run: bool) -> Result:
+        wanted = read(document)
 
+        def act(draft: Draft) -> None:
+            self._draw(draft, list(wanted.changes(draft.cubes)))
+            restack(draft, wanted.stacks, self._keeper.present)
+
+        return await self._keeper.change(act, dry_run)
+
+    async def change(self, changes: Sequence[Change], *, dry_run: bool) -> Result:
         try:
-            result = await self._keeper.change(act, dry_run)
+            result = await self._keeper.change(lambda draft: self._draw(draft, changes), dry_run)
         except ModelError as error:
             return await self._forget_learned(changes, error, dry_run)
         for change in changes if not dry_run else ():
             if isinstance(change, EditCube):
                 await quietly(self._forget(change), f"forget what {change.name} learned")
         return result
+
+    def _draw(self, draft: Draft, changes: Sequence[Change]) -> None:
+        planned = applied(changes, self.services(), self.cubes())
+        deleted = {one.name for one in changes if isinstance(one, DeleteCube)}
+        for name in [name for name, one in planned.items() if one.old is not None and (one.new is None or name in deleted)]:
+            draft.delete(name)
+        for name, one in planned.items():
+            self._take(draft, name, one, changes)
 
     def _take(self, draft: Draft, name: str, one: Planned, changes: Sequence[Change]) -> None:
         if one.new is None:
