@@ -39,7 +39,7 @@ def test_a_document_restores_everything_and_an_equal_one_changes_nothing(daemon:
     assert daemon.rest("POST", "config/apply", broken).status == 400
     assert daemon.get("config") == document
     daemon.post("config/apply", changed)
-    assert {name for cubes in daemon.get("cubes").values() for cube in cubes if (name := cube["name"])} == {"br1", "br2", "th1", "hw"}
+    assert {cube["name"] for cubes in daemon.get("cubes").values() for cube in cubes} == {"br1", "br2", "th1", "hw"}
     assert hosts[0].ping(hosts[2], count=3).received == 3
     clear(daemon)
     daemon.post("config/apply", document)
