@@ -47,12 +47,14 @@ test: lint bpf  ## everything but soak tests and benchmarks
 soak: setup  ## the long runs
 	$(SUDO) $(BIN)/python -m pytest -m soak --timeout 3600
 
+docs: setup  ## the documentation as a site, build/site
+	@$(BIN)/python tools/site.py
+
 bench: setup  ## measurements against hand-written programs and what the kernel has
 	$(SUDO) $(BIN)/python bench/run.py
 
 clean:  ## remove what was built; .venv goes, too
 	$(SUDO) rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	$(SUDO) find src tests examples -name '*.bc' -delete
-	rm -f src/polycube/bpf/_libbpf.py
+	$(SUDO) find src tests examples -name '*.bc' -delete -o -name _libbpf.py -delete
 
-.PHONY: help setup bpf demo shell lint test soak bench clean
+.PHONY: help setup bpf demo shell lint test soak docs bench clean
