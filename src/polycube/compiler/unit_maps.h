@@ -66,7 +66,8 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, PCN_DOMAINS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct pcn_domain);
 } domains PCN_MAPS;
@@ -81,7 +82,8 @@ struct pcn_flood_devices_inner {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
-	__uint(max_entries, 1024);
+	__uint(max_entries, PCN_DOMAINS * 16);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct pcn_flood_key);
 	__array(values, struct pcn_flood_devices_inner);
 } flood_devices PCN_MAPS;

@@ -156,6 +156,10 @@ class Cube(Generic[C]):
         """What ports give to the netdevs they lead to: name of the port -> {"mac": text, "addresses": [text]}. Asked after each change."""
         return {}
 
+    def domains(self) -> Mapping[int, Sequence[int]]:
+        """Flood domains beside 0, which all ports are in: number -> numbers of its ports. Asked after each change."""
+        return {}
+
     def state(self) -> Mapping[str, Any]:
         """Operational data in wire names, laid over the configuration in answers: `{"fdb": {"entry": [...]}}`."""
         return {}

@@ -59,18 +59,20 @@ class Recorded:
     writes: list[MapWrite] = field(default_factory=list)
     cfg: dict[str, bytes] = field(default_factory=dict)
     netdevs: dict[str, dict[str, Any]] = field(default_factory=dict)  # port -> {"mac": ..., "addresses": [...]} for its netdev
+    domains: dict[int, list[int]] = field(default_factory=dict)  # flood domain -> numbers of its ports
 
     def as_data(self) -> dict[str, Any]:
         return {
             "writes": [[w.map, w.key.hex(), None if w.value is None else w.value.hex()] for w in self.writes],
             "cfg": {name: value.hex() for name, value in self.cfg.items()},
             "netdevs": self.netdevs,
+            "domains": list(self.domains.items()),
         }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recorded:
         writes = [MapWrite(name, bytes.fromhex(k), None if v is None else bytes.fromhex(v)) for name, k, v in data["writes"]]
-        return cls(writes, {name: bytes.fromhex(value) for name, value in data["cfg"].items()}, data["netdevs"])
+        return cls(writes, {name: bytes.fromhex(value) for name, value in data["cfg"].items()}, data["netdevs"], dict(data["domains"]))
 
 
 def edit_data(edit: Edit) -> list[Any]:

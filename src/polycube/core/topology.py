@@ -12,7 +12,7 @@ redirected frames do not meet TC; in TC they stand on the netdev's egress hook a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -55,7 +55,11 @@ class CubeSpec:
     egress: bool = False  # has an egress handler
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # port -> MAC and addresses it gives to its netdev
+<<<<<<< HEAD
     loglevel: int = 2  # enum pcn_log_level
+=======
+    domains: Mapping[int, Sequence[int]] = field(default_factory=dict)  # flood domains beside 0 -> numbers of their ports
+>>>>>>> 8cfacaa (cubes/bridge: VLANs, spanning tree, multicast snooping; datapath: filtering database for all bridges, flood domains by cube)
 
     @property
     def slot(self) -> int:
@@ -244,13 +248,17 @@ class Builder:
     # ---- flooding ----
 
     def _flood(self, cube: CubeSpec, members: list[tuple[PortSpec, dict[str, Any]]]) -> None:
-        """Domain 0: all ports that lead somewhere."""
+        """Of each domain the ports that lead somewhere; of domain 0 all of them."""
         unit = cube.units[cube.hook]
-        if members:
-            self._put(Kind.DOMAIN, (cube.uuid, unit, 0), [port.number for port, _ in members])
-        if cube.hook != "xdp" or not members:
+        leading = {port.number for port, _ in members}
+        domains = {0: sorted(leading)} | {domain: [one for one in ports if one in leading] for domain, ports in cube.domains.items()}
+        domains = {domain: ports for domain, ports in domains.items() if ports}
+        for domain, ports in domains.items():
+            self._put(Kind.DOMAIN, (cube.uuid, unit, domain), ports)
+        if cube.hook != "xdp":
             return
         devices: dict[int, int] = {}
+        own_flood = set()
         for port, value in members:
             devices[port.number] = value["target"]
             if "indirect" in value["flags"]:
@@ -259,10 +267,11 @@ class Builder:
                 self._put(Kind.LEAD, (index + 1,), {"slot": cube.slot, "port": port.number})
             if "indirect" in value["flags"] or cube.mode == "skb":  # there, injected frames do not show the netdev they stand for
                 value["flags"] = [*value["flags"], "own_flood"]
-        self._put(Kind.FLOOD, (cube.uuid, unit, 0, ANY_PORT), sorted(devices.values()))
-        for port, value in members:
-            if "own_flood" in value["flags"]:
-                self._put(Kind.FLOOD, (cube.uuid, unit, 0, port.number), sorted(i for n, i in devices.items() if n != port.number))
+                own_flood.add(port.number)
+        for domain, ports in domains.items():
+            self._put(Kind.FLOOD, (cube.uuid, unit, domain, ANY_PORT), sorted(devices[one] for one in ports))
+            for number in own_flood.intersection(ports):
+                self._put(Kind.FLOOD, (cube.uuid, unit, domain, number), sorted(devices[one] for one in ports if one != number))
 
     # ---- netdevs ----
 

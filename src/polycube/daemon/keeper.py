@@ -359,8 +359,10 @@ class Keeper:
                 if isinstance(error, WorkerDied | WorkerUnavailable | CallTimeout):
                     dead[entry.service] = error
                 log.error("not taken over by its service", cube=entry.name, reason=str(error))
-                standing = [value for key, value in self.executor.resources.items() if key[0] is Kind.CFG and key[1][0] == entry.uuid]
-                answers.wishes[entry.uuid] = Wishes(standing[0] if standing else {})
+                own = {key: value for key, value in self.executor.resources.items() if key.name[0] == entry.uuid}
+                cfg: dict[str, str] = next((value for key, value in own.items() if key.kind is Kind.CFG), {})
+                domains = {key.name[2]: value for key, value in own.items() if key.kind is Kind.DOMAIN and key.name[2]}
+                answers.wishes[entry.uuid] = Wishes(cfg, domains=domains)
         return answers
 
     async def netdevs_changed(self, netdevs: Mapping[str, Netdev], gone: Collection[int] = ()) -> None:

@@ -6,7 +6,11 @@ What a cube's part was made from is remembered, so that a change of one among hu
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+=======
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+>>>>>>> 8cfacaa (cubes/bridge: VLANs, spanning tree, multicast snooping; datapath: filtering database for all bridges, flood domains by cube)
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +38,17 @@ log = structlog.get_logger("polycubed")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs."""
+    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs, flood domains."""
 
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    domains: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def granted(self, spec: CubeSpec) -> CubeSpec:
+        """The cube as it wants to be; the same object if it is."""
+        if (self.cfg, self.netdevs, self.domains) == (spec.cfg, spec.netdevs, spec.domains):
+            return spec
+        return replace(spec, cfg=self.cfg, netdevs=self.netdevs, domains=self.domains)
 
 
 NO_WISHES = Wishes()
@@ -136,7 +147,7 @@ class Worlds:
                 for one in built.values():
                     self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes, one.piece))
                 units, floods, egress, _ = more
-                spec = replace(entry.bare, units=units, floods=floods, egress=egress, cfg=wishes.cfg, netdevs=wishes.netdevs)
+                spec = wishes.granted(replace(entry.bare, units=units, floods=floods, egress=egress))
                 self._specs[entry.uuid] = known = (entry, more, spec)
             specs[name] = known[2]
         return World(specs, await self._netdev_specs(draft, present), draft.attached, INJECT_INNER)
@@ -182,8 +193,8 @@ def granted(world: World, wishes: Mapping[str, Wishes]) -> World:
     changed = {}
     for name, spec in world.cubes.items():
         wish = wishes.get(spec.uuid)
-        if wish and (wish.cfg != spec.cfg or wish.netdevs != spec.netdevs):
-            changed[name] = replace(spec, cfg=wish.cfg, netdevs=wish.netdevs)
+        if wish and wish.granted(spec) is not spec:
+            changed[name] = wish.granted(spec)
     return replace(world, cubes=dict(world.cubes) | changed) if changed else world
 
 

@@ -10,6 +10,7 @@
 
 #define PCN_PORTS 1022         /* ports of one cube */
 #define PCN_DOMAIN_PORTS PCN_PORTS
+#define PCN_DOMAINS 1024       /* flood domains of one cube */
 #define PCN_ENTRIES 65536      /* netdevs with a smaller ifindex are found in an array, others in a hash */
 #define PCN_IDS 16384          /* ports of all cubes together: slots in `counters` and `netdevs` */
 #define PCN_CUBES 2048         /* cubes in all; a cube owns two slots in `progs` and a row in `drops` */

@@ -42,6 +42,7 @@ struct pcn_packet {
 	__u16 reason;   /* of a drop or slow-path verdict */
 	__u16 flags;    /* enum pcn_meta_flag */
 	__u32 metadata[3];
+	__u32 carry;    /* the function's own, from its ingress to its egress handler; 0 in copies and frames of the control plane */
 
 	__u16 parsed;   /* enum pcn_parsed */
 	__u16 proto;    /* EtherType behind the tags, network byte order */

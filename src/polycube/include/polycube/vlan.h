@@ -13,6 +13,29 @@ static __always_inline void pcn_vlan_changed(struct pcn_ctx *ctx, struct pcn_pac
 	pkt->len = pcn_len(ctx);
 }
 
+/*
+ * The outermost tag, if it is one of 802.1Q: 1, and its TCI in host byte order; 0 if there is none (one of 802.1ad is somebody else's
+ * business); -1 if it is cut off. For functions that look at nothing behind it: cheaper than the parser.
+ */
+static __always_inline int pcn_vlan_outer(struct pcn_ctx *ctx, const struct ethhdr *eth, __u16 *tci)
+{
+	struct pcn_vlan_header *tag;
+	__u16 value, proto;
+
+	if (pcn_hw_vlan(ctx, &value, &proto)) {
+		*tci = proto == bpf_htons(ETH_P_8021Q) ? value : 0;
+		return proto == bpf_htons(ETH_P_8021Q);
+	}
+	*tci = 0;
+	if (eth->h_proto != bpf_htons(ETH_P_8021Q))
+		return 0;
+	tag = pcn_at(ctx, sizeof(*eth), sizeof(*tag));
+	if (!tag)
+		return -1;
+	*tci = bpf_ntohs(tag->tci);
+	return 1;
+}
+
 /* Puts a tag around the frame; `proto` is ETH_P_8021Q or ETH_P_8021AD in host byte order, `tci` has priority and VLAN. */
 static __always_inline int pcn_vlan_push(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u16 proto, __u16 tci)
 {
