@@ -140,6 +140,19 @@ def test_a_port_to_the_host_gets_a_veth_pair_of_its_own() -> None:
     assert long[Key(Kind.HOST, (index,))]["name"] == "pcn-5"
 
 
+def test_a_cube_may_have_more_flood_domains() -> None:
+    ports = PortSpec("a", 0, 5, "v1"), PortSpec("b", 1, 6, "v2"), PortSpec("c", 2, 7, "v3"), PortSpec("off", 3, 8)
+    domains = {10: [0, 2, 3], 20: [3]}
+    netdevs = {"v1": NetdevSpec("v1", 10), "v2": NetdevSpec("v2", 11), "v3": NetdevSpec("v3", 12)}
+    cube = standard("br", 1, *ports, hook="xdp", mode="skb", floods=True, domains=domains)
+    resources, _ = build(world(cube, **netdevs))
+    found = {key.name[2]: value for key, value in resources.items() if key.kind is Kind.DOMAIN}
+    assert found == {0: [0, 1, 2], 10: [0, 2]}
+    assert resources[Key(Kind.FLOOD, ("uuid-br", "xdp-br", 10, ANY_PORT))] == [10, 12]
+    assert resources[Key(Kind.FLOOD, ("uuid-br", "xdp-br", 10, 2))] == [10]
+    assert Key(Kind.FLOOD, ("uuid-br", "xdp-br", 10, 1)) not in resources
+
+
 def test_flooding_in_xdp_goes_to_netdevs_directly_and_to_cubes_by_an_internal_veth() -> None:
     ports = PortSpec("a", 0, 5, "v1"), PortSpec("b", 1, 6, "v2"), PortSpec("c", 2, 7, "r:x"), PortSpec("off", 3, 8)
     bridge = standard("br", 1, *ports, hook="xdp", mode="drv", floods=True)

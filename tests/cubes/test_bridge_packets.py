@@ -7,7 +7,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
 from polycube.toolkit.fdb import now
 
-# ports 0 and 1: access to VLAN 10; 2: access to 20; 3: trunk of 10 and 20, native 1; 4: trunk of 20 only, no native; 5: trunk of all, native 10
+# 0, 1: access to VLAN 10; 2: access to 20; 3: trunk of 10 and 20, native 1; 4: trunk of 20, no native; 5: trunk of all, native 10
 PORTS = [access(10), access(10), access(20), trunk(10, 20, native=1), trunk(20), trunk(native=10, every=True)]
 PRIORITY = 5 << 13
 

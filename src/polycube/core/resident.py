@@ -134,12 +134,8 @@ class Resident:
             if names or moved or before is None:
                 self.cube.facts(names)
             netdevs = self.cube.netdev()
-<<<<<<< HEAD
-        return Recorded(writes, after.views.cfg.take(), netdevs)
-=======
             domains = {number: list(ports) for number, ports in self.cube.domains().items()}
-        return Recorded(writes, self._cfg.take(), netdevs, domains)
->>>>>>> 8cfacaa (cubes/bridge: VLANs, spanning tree, multicast snooping; datapath: filtering database for all bridges, flood domains by cube)
+        return Recorded(writes, after.views.cfg.take(), netdevs, domains)
 
     @contextmanager
     def _shown(self, after: Standing) -> Iterator[None]:

@@ -55,11 +55,8 @@ class CubeSpec:
     egress: bool = False  # has an egress handler
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # port -> MAC and addresses it gives to its netdev
-<<<<<<< HEAD
     loglevel: int = 2  # enum pcn_log_level
-=======
     domains: Mapping[int, Sequence[int]] = field(default_factory=dict)  # flood domains beside 0 -> numbers of their ports
->>>>>>> 8cfacaa (cubes/bridge: VLANs, spanning tree, multicast snooping; datapath: filtering database for all bridges, flood domains by cube)
 
     @property
     def slot(self) -> int:

@@ -6,11 +6,7 @@ What a cube's part was made from is remembered, so that a change of one among hu
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
-=======
-from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
->>>>>>> 8cfacaa (cubes/bridge: VLANs, spanning tree, multicast snooping; datapath: filtering database for all bridges, flood domains by cube)
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from polycube.cubes.bridge import machines
 from polycube.cubes.bridge.bpdu import TIMES, Bpdu, BpduType, Flag, SentRole, Times, Vector
-from polycube.cubes.bridge.port import TIMERS, Info, Received, Role, TreePort
+from polycube.cubes.bridge.port import MIGRATE_TIME, TIMERS, Info, Received, Role, TreePort
 
 ADDRESS = 2**48 - 1
 _SENT = {Role.ROOT: SentRole.ROOT, Role.DESIGNATED: SentRole.DESIGNATED, Role.DISABLED: SentRole.UNKNOWN}
@@ -93,7 +93,7 @@ class Tree:
             return
         own = bpdu.vector.bridge == self.settings.identifier and bpdu.vector.port == port.identifier
         if own and bpdu.type is not BpduType.TCN:  # come back: whatever is sent there is received again
-            port.disputed, port.agreed, port.oper_edge = True, False, False
+            port.disputed, port.agreed, port.oper_edge, port.edge_delay = True, False, False, MIGRATE_TIME
         else:
             port.waiting.append(bpdu)
         self.run()
