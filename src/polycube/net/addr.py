@@ -6,6 +6,7 @@ are here: the link-local address made from a MAC (modified EUI-64, RFC 4291 appe
 an address with the MAC it is sent to (RFC 4291 2.7.1, RFC 2464 7).
 """
 
+import hashlib
 import ipaddress
 import re
 import secrets
@@ -54,6 +55,12 @@ class Mac:
     def random(cls) -> Self:
         """Make up a locally administered unicast address."""
         return cls((secrets.randbits(48) & ~(1 << 40)) | 1 << 41)
+
+    @classmethod
+    def derived(cls, *names: str) -> Self:
+        """Make a locally administered unicast address from names: the same from the same, others from others as well as chance allows."""
+        digest = hashlib.sha256("/".join(names).encode()).digest()
+        return cls(int.from_bytes(digest[:6], "big") & ~(1 << 40) | 1 << 41)
 
     @property
     def is_multicast(self) -> bool:

@@ -13,16 +13,37 @@ turn.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from polycube.core.maps import MapViews
+from polycube.model import Choice
 
 EMPTY = 0xFFFF  # in every slot of a table without backends
 ROW = 448  # PCN_MAGLEV_ROW
+NUMBERS = 1 << 30  # services have numbers below this
 _GENERATIONS = 4  # tables that a service may use: two for each of those who write
+
+
+def _power_of_two(size: int) -> int:
+    if size & (size - 1):
+        raise ValueError("expected a power of two")
+    return size
+
+
+TableSize = Annotated[int, Field(ge=1024, le=65536), AfterValidator(_power_of_two)]
+Weight = Annotated[int, Field(ge=0, le=1000)]
+
+
+class BackendState(Choice):
+    """Whether new flows go to a backend."""
+
+    ACTIVE = "ACTIVE"
+    DRAIN = "DRAIN"
 
 
 def table(weights: Mapping[str, int], size: int) -> array[int]:
@@ -109,6 +130,14 @@ class Tables:
     def _digest(self, members: Sequence[Member]) -> int:
         text = repr(sorted((member.name, member.weight, sorted(member.value.items())) for member in members))
         return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def number_for(name: str, taken: Container[int]) -> int:
+    """The number of a new service: made from its name, so that the same service gets the same again."""
+    number = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") % NUMBERS
+    while number in taken:
+        number = (number + 1) % NUMBERS
+    return number
 
 
 def number_of(maglev: Mapping[str, Any]) -> int:

@@ -15,15 +15,64 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from polycube.core.maps import MapViews
+from polycube.model import Ipv4Address, Ipv4Interface, Ipv6Address, Ipv6Interface, MacAddress, Node, leaf
 from polycube.net import netns
 from polycube.net.addr import Address, Interface, Mac
 from polycube.net.links import Links
+from polycube.toolkit import tokenbucket
 
 NETDEV = "probe"
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _LONGEST = 1 << 16
 _SHORTEST = 60
+
+
+FRAMES = 5000  # a second, for this host
+
+
+class ProbeHost(Node):
+    """A host of the cube's own behind its backend port, from which it checks its backends. Without addresses the daemon's host does."""
+
+    ip: Ipv4Interface | None = leaf("IPv4 address and prefix length, not used by anybody else", default=None, example="10.0.0.250/24")
+    gateway: Ipv4Address | None = leaf("Router to backends in other IPv4 networks", default=None, example="10.0.0.254")
+    ipv6: Ipv6Interface | None = leaf("IPv6 address and prefix length", default=None, example="fd00::250/64")
+    gateway6: Ipv6Address | None = leaf("Router to backends in other IPv6 networks", default=None, example="fd00::fe")
+    mac: MacAddress | None = leaf("MAC of this host; by default made from the cube's UUID", default=None)
+
+    def placed(self, uuid: str) -> Placed | None:
+        """The host as it is for a cube; None if there is none."""
+        addresses = tuple(address for address in (self.ip, self.ipv6) if address is not None)
+        gateways = tuple(address for address in (self.gateway, self.gateway6) if address is not None)
+        mac = Mac.parse(self.mac) if self.mac is not None else Mac.derived(uuid, "probe")
+        return Placed(mac, addresses, gateways) if addresses else None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """MAC, addresses and routers of such a host."""
+
+    mac: Mac
+    addresses: tuple[Interface, ...]
+    gateways: tuple[Address, ...]
+
+    def cfg(self) -> dict[str, Any]:
+        """For CFG(vantage)."""
+        found: dict[str, Any] = {"mac": bytes(self.mac), "on": 1}
+        for address in self.addresses:
+            if address.version == 4:
+                found["ipv4"] = int.from_bytes(address.ip.packed, "little")
+            else:
+                found["ipv6"] = address.ip.packed
+        return found
+
+
+def set_limit(maps: MapViews) -> None:
+    """Lets so many frames up; part of `apply` of a new cube."""
+    maps["vantage_limit"][0] = {"rate": tokenbucket.rate(FRAMES, FRAMES // 4)}
 
 
 class PortVantage:

@@ -8,7 +8,6 @@ appendix A).
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -43,12 +42,6 @@ def link_local_of(port: RouterPort, mac: Mac) -> ipaddress.IPv6Address:
 def is_link_local6(address: Address | Interface) -> bool:
     """Whether it is in fe80::/10."""
     return address.version == 6 and address.is_link_local
-
-
-def derived_mac(uuid: str, port: str) -> Mac:
-    """The MAC of a port that is given none: the same after a restart, locally administered."""
-    digest = hashlib.sha256(f"{uuid}/{port}".encode()).digest()
-    return Mac(int.from_bytes(digest[:6], "big") & ~(1 << 40) | 1 << 41)
 
 
 def first_ipv4(addresses: Iterable[str]) -> ipaddress.IPv4Interface | None:

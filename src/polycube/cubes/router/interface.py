@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polycube.core.cube import PortFacts
-from polycube.cubes.router.addresses import derived_mac, link_local_of, routed
+from polycube.cubes.router.addresses import link_local_of, routed
 from polycube.cubes.router.model import RouterConfig, RouterPort
 from polycube.net.addr import Address, Mac
 
@@ -64,7 +64,7 @@ def interface(port: RouterPort, facts: PortFacts, uuid: str) -> Interface:
     elif netdev is not None and Mac.parse(netdev.mac) and not Mac.parse(netdev.mac).is_multicast:
         mac = Mac.parse(netdev.mac)
     else:
-        mac = derived_mac(uuid, port.name)
+        mac = Mac.derived(uuid, port.name)
     addresses = routed(port)
     return Interface(
         port.name,

@@ -41,7 +41,9 @@ static __always_inline __u16 pcn_csum_update(__u16 check, __u32 from, __u32 to)
 	return pcn_csum_fold(pcn_csum_add(pcn_csum_add((__u16)~check, ~from), to));
 }
 
-/* The checksum of an IPv4 header at `offset`: `from` became `to`, `size` bytes (2 or 4). Returns 0 or -1. */
+#define PCN_CSUM_DIFF 0 /* a `size`: `from` is 0, `to` is by what the sum of the bytes has changed (pcn_csum_diff()) */
+
+/* The checksum of an IPv4 header at `offset`: `from` became `to`, `size` bytes (2 or 4, or PCN_CSUM_DIFF). Returns 0 or -1. */
 static __always_inline int pcn_l3_csum_replace(struct pcn_ctx *ctx, __u32 offset, __u32 from, __u32 to, __u32 size)
 {
 #ifdef PCN_TC
