@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the configuration to what the data plane looks for, and what is wrong with it. No I/O.
+
+A service of the protocol ALL is three in the data plane: TCP and UDP at its port, and ICMP.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from polycube.cubes.lbrp.model import Backend, LbrpConfig, LbrpPort, PortMode, PortType, Protocol, Service, SrcIpRewrite
+from polycube.model import Problem, Tag
+from polycube.net.addr import Address
+from polycube.toolkit.conntrack import packed
+from polycube.toolkit.health import CheckType, Target
+from polycube.toolkit.maglev import BackendState, Member
+
+_PROTOCOLS = {
+    Protocol.TCP: (socket.IPPROTO_TCP,),
+    Protocol.UDP: (socket.IPPROTO_UDP,),
+    Protocol.ICMP: (socket.IPPROTO_ICMP,),
+    Protocol.ALL: (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP),
+}
+
+
+class ServiceKey(NamedTuple):
+    """A service as it is configured."""
+
+    vip: Address
+    vport: int
+    proto: Protocol
+
+    def __str__(self) -> str:
+        return f"{self.vip} {self.vport} {self.proto}"
+
+
+class Entry(NamedTuple):
+    """A service as the data plane has it."""
+
+    vip: Address
+    vport: int
+    proto: int
+
+    def __str__(self) -> str:
+        return f"{self.vip} {self.vport} {self.proto}"
+
+    def as_map(self) -> dict[str, Any]:
+        return {"vip": {"bytes": packed(self.vip)}, "vport": socket.htons(self.vport), "proto": self.proto}
+
+
+class BackendKey(NamedTuple):
+    """A backend of a service."""
+
+    service: ServiceKey
+    ip: Address
+
+
+def key_of(service: Service) -> ServiceKey:
+    return ServiceKey(service.vip, service.vport, service.proto)
+
+
+def entries(service: Service) -> list[Entry]:
+    """What stands for a service in the data plane."""
+    return [Entry(service.vip, 0 if proto == socket.IPPROTO_ICMP else service.vport, proto) for proto in _PROTOCOLS[service.proto]]
+
+
+def assigned(config: LbrpConfig) -> dict[Entry, Service]:
+    """Whose each entry is. Pings of a VIP with several services for ALL are the first one's, or those of its ICMP service."""
+    found: dict[Entry, Service] = {}
+    for service in sorted(config.service.values(), key=lambda one: one.proto is Protocol.ALL):
+        for entry in entries(service):
+            found.setdefault(entry, service)
+    return found
+
+
+def backend_value(entry: Entry, backend: Backend) -> dict[str, Any]:
+    """struct lbrp_backend."""
+    port = 0 if entry.proto == socket.IPPROTO_ICMP else backend.port
+    return {"address": {"bytes": packed(backend.ip)}, "port": socket.htons(port)}
+
+
+def takes(backend: Backend, down: frozenset[Address]) -> bool:
+    """Whether new flows go there."""
+    return backend.state is BackendState.ACTIVE and backend.weight != 0 and backend.ip not in down
+
+
+def members(entry: Entry, service: Service, down: frozenset[Address]) -> list[Member]:
+    """The backends that new flows go to."""
+    return [
+        Member(f"{one.ip} {one.port}", 1 if one.weight is None else one.weight, backend_value(entry, one))
+        for one in service.backend.values()
+        if takes(one, down)
+    ]
+
+
+def targets(service: Service) -> Iterator[tuple[BackendKey, Target]]:
+    """Who is to be checked."""
+    if service.health_check.type is not CheckType.NONE:
+        for one in service.backend.values():
+            yield BackendKey(key_of(service), one.ip), Target(one.ip, one.port, service.health_check)
+
+
+def frontends(config: LbrpConfig, numbers: Mapping[str, int]) -> dict[Address, int]:
+    """MULTI: who is behind which port."""
+    if config.port_mode is PortMode.SINGLE:
+        return {}
+    return {ip: numbers[name] for name, port in config.ports.items() if name in numbers for ip in addresses_of(port)}
+
+
+def addresses_of(port: LbrpPort) -> list[Address]:
+    return ([port.ip] if port.ip is not None else []) + list(port.secondaryip)
+
+
+def rewrite(config: SrcIpRewrite) -> dict[str, Any]:
+    """struct lbrp_rewrite."""
+    if config.ip_range is None or config.new_ip_range is None:
+        return {}
+    mask = config.ip_range.netmask.packed
+    return {
+        "on": 1,
+        "range": {"bytes": packed(config.ip_range.network_address)},
+        "new_range": {"bytes": packed(config.new_ip_range.network_address)},
+        "mask": {"bytes": b"\xff" * (16 - len(mask)) + mask},
+    }
+
+
+def problems(config: LbrpConfig) -> list[Problem]:
+    """What can't be done."""
+    return [*_port_problems(config), *_rewrite_problems(config.src_ip_rewrite), *_service_problems(config)]
+
+
+def _wrong(path: tuple[str, ...], text: str) -> Problem:
+    return Problem(Tag.INVALID_VALUE, path, text)
+
+
+def _port_problems(config: LbrpConfig) -> Iterator[Problem]:
+    multi = config.port_mode is PortMode.MULTI
+    first: dict[PortType, str] = {}
+    owners: dict[Address, str] = {}
+    for name, port in config.ports.items():
+        before = first.setdefault(port.type, name)
+        if before != name and not (multi and port.type is PortType.FRONTEND):
+            yield _wrong(("ports", name), f"is a second {port.type} port, beside {before}" + ("" if multi else ": port_mode is SINGLE"))
+        if port.type is PortType.BACKEND or not multi:
+            if addresses_of(port):
+                yield _wrong(("ports", name, "ip"), "is for frontends in port_mode MULTI")
+            continue
+        if port.ip is None:
+            yield _wrong(("ports", name), "needs an ip: port_mode is MULTI")
+        for ip in addresses_of(port):
+            owner = owners.setdefault(ip, name)
+            if owner != name:
+                yield _wrong(("ports", name, "ip"), f"{ip} is that of {owner} already")
+
+
+def _rewrite_problems(config: SrcIpRewrite) -> Iterator[Problem]:
+    old, new = config.ip_range, config.new_ip_range
+    if old is None and new is None:
+        return
+    if old is None or new is None:
+        yield _wrong(("src-ip-rewrite",), "needs both ip-range and new_ip_range")
+    elif old.version != new.version or old.prefixlen != new.prefixlen:
+        yield _wrong(("src-ip-rewrite", "new_ip_range"), f"{new} is not of the size of {old}")
+    elif old == new:
+        yield _wrong(("src-ip-rewrite", "new_ip_range"), f"{new} is what it was")
+
+
+def _service_problems(config: LbrpConfig) -> Iterator[Problem]:
+    owners: dict[Entry, ServiceKey] = {}
+    for service in config.service.values():
+        key = key_of(service)
+        path = ("service", str(key.vip), str(key.vport), str(key.proto))
+        if (service.proto is Protocol.ICMP) != (service.vport == 0):
+            yield _wrong(path, "ICMP has vport 0, and nothing else has")
+        for entry in entries(service):
+            owner = owners.setdefault(entry, key)
+            if owner != key and entry.vport:
+                yield _wrong(path, f"is in part the same as the service {owner}")
+        for one in service.backend.values():
+            where = (*path, "backend", str(one.ip))
+            if one.ip.version != service.vip.version:
+                yield _wrong(where, f"is not of the IP version of {service.vip}")
+            if one.port == 0 and service.proto is not Protocol.ICMP:
+                yield _wrong((*where, "port"), "0 is no port to send to")
+            if one.ip.is_multicast or one.ip.is_unspecified:
+                yield _wrong(where, "is no host's address")
+            if service.health_check.type in (CheckType.TCP, CheckType.HTTP) and not (one.port or service.health_check.port):
+                yield _wrong((*path, "health-check", "port"), "is needed: backends of ICMP have none")
