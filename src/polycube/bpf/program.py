@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from polycube.bpf.disasm import Line
 from polycube.bpf.fd import Handle, name_of
-from polycube.bpf.lib import check, ffi, lib
+from polycube.bpf.lib import check, ffi, lib, text
 
 LIVE_FRAMES = 1 << 1
 _INFO_SIZE = 224
@@ -18,10 +20,15 @@ _INFO = {  # offsets in struct bpf_prog_info
     "tag": 8,
     "jited_prog_len": 16,
     "xlated_prog_len": 20,
+    "xlated_prog_insns": 32,
     "load_time": 40,
     "nr_map_ids": 52,
     "map_ids": 56,
     "name": 64,
+    "btf_id": 128,
+    "nr_line_info": 148,
+    "line_info": 152,
+    "line_info_rec_size": 172,
     "run_time_ns": 192,
     "run_cnt": 200,
     "verified_insns": 216,
@@ -134,6 +141,40 @@ class Program(Handle):
         length = ffi.new("uint32_t *", _INFO_SIZE)
         check(lib.bpf_obj_get_info_by_fd(self.fd, info, length), "maps of program")
         return tuple(int(id) for id in ids)
+
+    def code(self) -> bytes:
+        """The instructions, as the verifier left them; empty if this process may not see them."""
+        size = self.info.xlated_len
+        return self._array("xlated_prog_len", "xlated_prog_insns", size, size) if size else b""
+
+    def lines(self) -> dict[int, Line]:
+        """Lines of C by the instruction at which they begin, from the program's BTF."""
+        raw = self._info(_INFO_SIZE)
+        count, size, types = (struct.unpack_from("<I", raw, _INFO[name])[0] for name in ("nr_line_info", "line_info_rec_size", "btf_id"))
+        if not count or not types:
+            return {}
+        records = self._array("nr_line_info", "line_info", count, count * size, {"line_info_rec_size": size})
+        btf = lib.btf__load_from_kernel_by_id(types)
+        if btf == ffi.NULL:
+            return {}
+        try:
+            found = {}
+            for at in range(0, len(records), size):
+                begin, file, line, place = struct.unpack_from("<4I", records, at)
+                name, content = (text(lib.btf__name_by_offset(btf, offset)) for offset in (file, line))
+                found[begin] = Line(begin, name, place >> 10, content)
+            return found
+        finally:
+            lib.btf__free(btf)
+
+    def _array(self, length: str, pointer: str, count: int, size: int, more: Mapping[str, int] | None = None) -> bytes:
+        """What the kernel writes where one of the pointers of bpf_prog_info leads."""
+        array, info = ffi.new("char[]", size), ffi.new("char[]", _INFO_SIZE)
+        for name, value in {length: count, **(more or {})}.items():
+            struct.pack_into("<I", ffi.buffer(info), _INFO[name], value)
+        struct.pack_into("<Q", ffi.buffer(info), _INFO[pointer], int(ffi.cast("uintptr_t", array)))
+        check(lib.bpf_obj_get_info_by_fd(self.fd, info, ffi.new("uint32_t *", _INFO_SIZE)), f"{pointer} of program")
+        return bytes(ffi.buffer(array, size))
 
     def test_run(
         self, data: bytes, *, context: bytes | None = None, repeat: int = 1, live: bool = False, batch_size: int = 0, flags: int = 0
