@@ -14,12 +14,10 @@ from dataclasses import dataclass
 INSTRUCTION = struct.Struct("<BBhi")
 _SIZES = {0x00: "u32", 0x08: "u16", 0x10: "u8", 0x18: "u64"}
 _SIGNED = {0x00: "s32", 0x08: "s16", 0x10: "s8"}
-_ALU = {
-    0x00: "+=", 0x10: "-=", 0x20: "*=", 0x30: "/=", 0x40: "|=", 0x50: "&=", 0x60: "<<=", 0x70: ">>=", 0x90: "%=", 0xA0: "^=", 0xB0: "=", 0xC0: "s>>=",
-}  # fmt: skip
-_JUMP = {
-    0x10: "==", 0x20: ">", 0x30: ">=", 0x40: "&", 0x50: "!=", 0x60: "s>", 0x70: "s>=", 0xA0: "<", 0xB0: "<=", 0xC0: "s<", 0xD0: "s<=",
-}  # fmt: skip
+_ALU = dict(
+    enumerate(("+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "", "%=", "^=", "=", "", "s>>="))
+)  # by the upper half of the opcode
+_JUMP = dict(enumerate(("", "==", ">", ">=", "&", "!=", "s>", "s>=", "", "", "<", "<=", "s<", "s<=")))
 _ATOMIC = {0x00: "+=", 0x40: "|=", 0x50: "&=", 0xA0: "^="}
 _MAP_FD, _MAP_VALUE, _FUNCTION = 1, 2, 4
 _TAIL_CALL = 12
@@ -86,7 +84,7 @@ def _alu(opcode: int, to: int, source: int, offset: int, immediate: int) -> str:
     if action == 0xB0 and offset == -1 and opcode & 8:
         return f"r{to} = per-CPU address of r{source}"
     sign = "s" if offset == 1 and action in (0x30, 0x90) else ""
-    return f"{register}{to} {sign}{_ALU.get(action, '?')} {value}"
+    return f"{register}{to} {sign}{_ALU.get(action >> 4, '?')} {value}"
 
 
 def _jump(at: int, opcode: int, to: int, source: int, offset: int, immediate: int) -> str:
@@ -99,11 +97,11 @@ def _jump(at: int, opcode: int, to: int, source: int, offset: int, immediate: in
         return "exit"
     if action == 0x00:
         return f"goto {at + 1 + (immediate if opcode & 7 == 6 else offset)}"
-    if action not in _JUMP:
+    if not _JUMP.get(action >> 4):
         return f"({opcode:#04x})"
     register = "r" if opcode & 7 == 5 else "w"
     value = f"{register}{source}" if opcode & 8 else f"{immediate:#x}"
-    return f"if {register}{to} {_JUMP[action]} {value} goto {at + 1 + offset}"
+    return f"if {register}{to} {_JUMP[action >> 4]} {value} goto {at + 1 + offset}"
 
 
 def _memory(opcode: int, to: int, source: int, offset: int, immediate: int) -> str:

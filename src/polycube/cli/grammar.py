@@ -29,10 +29,13 @@ WORDS = (
     "metrics",
     "events",
     "openapi",
+    "units",
+    "fusing",
     "config",
     "top",
 )
-READABLE = (["cubes"], ["netdevs"], ["topology"], ["services"], ["metrics"], ["openapi"], ["config"])  # shown without "show"
+# shown without "show"
+READABLE = [[word] for word in ("cubes", "netdevs", "topology", "services", "metrics", "openapi", "config", "units", "fusing")]
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}
 SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@$&+=")

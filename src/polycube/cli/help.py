@@ -50,6 +50,8 @@ BUILT_IN = (
     ("version", "Show the versions of polycubectl and polycubed"),
     ("events", "Show what happens, as it happens"),
     ("config", "Show the whole configuration, or apply one"),
+    ("units", "Show the programs in the kernel: units of one cube, and fused ones"),
+    ("fusing", "Show or switch whether chains become single programs"),
     ("openapi", "Show the description of the REST interface (OpenAPI 3.1)"),
     ("top", "Show traffic per port, every second"),
 )
@@ -85,6 +87,14 @@ WORD_HELP = {
             ("apply", "action", "Make what stands equal to a document on standard input; -dry-run shows what that takes"),
         ),
         "config apply -dry-run < polycube.yaml",
+    ),
+    ("units", ""): (
+        (("show", "command", "Show all"), ("<name>", "unit", "Show one; `code` behind it: its instructions, with lines of C")),
+        "units show br1:tc code",
+    ),
+    ("fusing", ""): (
+        (("set enabled=value", "true or false", "Switch for all, until the daemon ends"), ("<cube>", "cube", "The same for a cube, kept")),
+        "fusing br1 set enabled=false",
     ),
     ("openapi", ""): ((("show", "command", "Show it, best with -json"),), "openapi -json"),
     ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),

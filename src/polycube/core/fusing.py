@@ -99,6 +99,11 @@ class Fused:
             f"{key.name[0]}-{key.name[1]}": f"{value['uuid']}/{value['unit']}/{value['program']}" for key, value in self.attached.items()
         }
 
+    @cached_property
+    def uuids(self) -> frozenset[str]:
+        """Its cubes."""
+        return frozenset(uuid for uuid, _ in self.units)
+
     @property
     def pins(self) -> dict[str, tuple[str, str]]:
         """Prefix of maps in the object -> (uuid, unit) of the cube that has them."""

@@ -226,6 +226,43 @@ class Api:
             return answer(dict(self.controller.topology_of(path[0])))
         return answer([summary(view) for view in self.controller.cubes().values()])
 
+    async def _units(self, request: Request, path: Path) -> Response:
+        if len(path) > 2 or path[1:] not in ((), ("code",)):
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "OPTIONS"), "/".join(("units", *path)))
+        found = {str(one["name"]): one for one in await self.controller.units()}
+        if request.method == "OPTIONS":
+            return options(request, lambda command: _named("name", "unit", "Name of the unit", list(found)))
+        if not path:
+            return answer(list(found.values()))
+        if path[0] not in found:
+            raise NotFound(f"Unit {path[0]} does not exist{suggest(path[0], found)}", 404)
+        if path[1:]:
+            return Response(await self.controller.unit_code(path[0]) or "", media_type="text/plain")
+        return answer(found[path[0]])
+
+    async def _fusing(self, request: Request, path: Path) -> Response:
+        """Whether chains become single programs, in all or one cube: fusing[/CUBE][/enabled]."""
+        leaf = path[-1:] == ("enabled",)
+        path = path[:-1] if leaf else path
+        if len(path) > 1:
+            raise NotFound("Cannot find a matching route.")
+        allow(request, ("GET", "PATCH", "OPTIONS"), "/".join(("fusing", *path)))
+        state = self.controller.fusing()
+        cubes = {str(one["name"]): one for one in state["cubes"]}
+        if request.method == "OPTIONS":
+            return options(request, lambda command: _named("name", "cube", "Name of the cube", list(cubes)))
+        if path and path[0] not in cubes:
+            raise NoSuchCube(path[0], list(cubes))
+        if request.method == "GET":
+            shown = cubes[path[0]] if path else state
+            return answer(shown["enabled"] if leaf else shown)
+        body = await body_of(request)
+        wanted = body if leaf else body.get("enabled") if isinstance(body, dict) and set(body) == {"enabled"} else None
+        if not isinstance(wanted, bool):
+            raise problem(Tag.INVALID_VALUE, ("fusing", *path, "enabled"), "has to be true or false")
+        return await self._done(request, self.controller.fuse, wanted, *path)
+
     async def _connect(self, request: Request, path: Path) -> Response:
         return await self._link(request, path, "connect", self.controller.connect)
 

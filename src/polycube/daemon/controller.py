@@ -32,6 +32,8 @@ FIXED_WORDS = (
     "metrics",
     "events",
     "openapi",
+    "units",
+    "fusing",
     "config",
 )
 RESERVED_NAMES = frozenset({*FIXED_WORDS, "add", "del", "show", "set"})
@@ -155,6 +157,22 @@ class Controller(Protocol):
         ...
 
     def events(self) -> Events: ...
+
+    async def units(self) -> Sequence[Mapping[str, Any]]:
+        """The programs that stand in the kernel, by unit."""
+        ...
+
+    async def unit_code(self, name: str) -> str | None:
+        """The instructions of a unit, with lines of C; None: there is no such unit."""
+        ...
+
+    def fusing(self) -> Mapping[str, Any]:
+        """Whether chains are fused, and cubes for which that differs: {enabled, cubes: [{name, enabled}]}."""
+        ...
+
+    async def fuse(self, enabled: bool, cube: str | None = None, *, dry_run: bool) -> Result:
+        """Switches fusing on or off, in all until the daemon ends, or for a cube for good."""
+        ...
 
     def drop_counts(self) -> Mapping[tuple[str, str], int]:
         """Frames dropped so far, by cube and reason. May block: to be called in a thread."""

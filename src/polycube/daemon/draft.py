@@ -50,6 +50,7 @@ class Entry:
     settled: bool = True  # False: type AUTO, and nothing joined yet
     ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # name -> (number in the cube, id among all ports)
     ids: tuple[int, int] = (0, 0)  # of a transparent cube's directions
+    fuse: bool = True  # may become part of a fused unit
 
     @property
     def standard(self) -> StandardCube:
@@ -116,6 +117,10 @@ class Draft:
         self.edits.setdefault(name, []).extend(edits)
         if not before.transparent:
             self._number_ports(name, before)
+
+    def fuse(self, name: str, wanted: bool) -> None:
+        """Whether a cube may become part of a fused unit."""
+        self.cubes[name] = replace(self.cubes[name], fuse=wanted)
 
     def delete(self, name: str) -> None:
         entry = self.cubes.pop(name)

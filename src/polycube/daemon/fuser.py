@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from polycube.core.fusedunits import FusedLoad
 from polycube.core.fusing import Cut, Fused, View, propose, stands
 from polycube.core.kernel import Kernel, KernelError
 from polycube.core.operation import Key, Kind, Resources, plan, unfused
+from polycube.daemon.draft import Entry
 from polycube.daemon.executor import Executor
 from polycube.daemon.refusals import Refusals
 
@@ -76,33 +77,33 @@ class Fuser:
         self._wake = asyncio.Event()
         self._touched = time.monotonic()
         self._swapped = 0.0
+        self._busy = False
         self._quiet = QUIET
         self._task: asyncio.Task[None] | None = None
 
     # ---- what the keeper asks ----
 
-    def kept(self, resources: Resources) -> Resources:
+    def kept(self, resources: Resources, entries: Mapping[str, Entry]) -> Resources:
         """What a change leads to, with those of the fused units that it leaves alone."""
-        names = {key.name[0] for key in self._executor.resources if key.kind is Kind.FUSED}
+        names = self._names()
         standing = [one for one in self.standing.values() if one.name in names]
         if not standing or not self.on:
             return resources
-        view = View(resources)
-        return overlay(resources, [one for one in standing if self._allowed(one) and stands(one, view)])
+        view, off = View(resources), unwilling(entries)
+        return overlay(resources, [one for one in standing if one.uuids.isdisjoint(off) and stands(one, view)])
 
-    def adopt(self, resources: Resources) -> Resources:
+    def adopt(self, resources: Resources, entries: Mapping[str, Entry]) -> Resources:
         """At the start: the same, from what an earlier daemon left."""
-        names = {key.name[0] for key in self._executor.resources if key.kind is Kind.FUSED}
+        names, self.off = self._names(), unwilling(entries)
         if names and self.on:
             found = [one for _, one in self._propose(resources) if isinstance(one, Fused) and one.name in names]
             self.standing = {one.name: one for one in found}
-        return self.kept(resources)
+        return self.kept(resources, entries)
 
-    def touched(self) -> None:
+    def touched(self, entries: Mapping[str, Entry]) -> None:
         """Something has changed: the next pass waits, and then looks at all."""
-        now = time.monotonic()
-        names = {key.name[0] for key in self._executor.resources if key.kind is Kind.FUSED}
-        gone = self.standing.keys() - names
+        now, self.off = time.monotonic(), unwilling(entries)
+        gone = self.standing.keys() - self._names()
         if gone:
             self._quiet = min(2 * self._quiet, LONGEST) if now - self._swapped < STABLE * self._quiet else QUIET
             for name in gone:
@@ -114,7 +115,15 @@ class Fuser:
     def start(self) -> None:
         """Begins with the passes."""
         self._task = asyncio.create_task(self._run(), name="fuser")
-        self.touched()
+        self._wake.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that no pass has looked at yet, or that one is looking at."""
+        return self._wake.is_set() or self._busy
+
+    def _names(self) -> set[str]:
+        return {key.name[0] for key in self._executor.resources if key.kind is Kind.FUSED}
 
     async def close(self) -> None:
         """Ends them; what is fused stays so."""
@@ -131,12 +140,14 @@ class Fuser:
             while wait > 0:
                 await asyncio.sleep(wait)
                 wait = self._touched + self._quiet - time.monotonic()
+            self._busy = True
             self._wake.clear()
             try:
                 if not await self._pass():
                     asyncio.get_running_loop().call_later(AGAIN, self._wake.set)
             except Exception:
                 log.exception("fusing failed")
+            self._busy = False
 
     async def _pass(self) -> bool:
         """Fuses what can be; False: something is worth another try later."""
@@ -170,9 +181,6 @@ class Fuser:
         pieces = {key: load.piece for key, load in list(self._kernel.loads.items()) if load.piece}
         return list(propose(View(resources), pieces, self.off, lambda one: one.digest in self._refusals))
 
-    def _allowed(self, fused: Fused) -> bool:
-        return not any(uuid in self.off for uuid, _ in fused.units)
-
     async def _prepare(self, one: Fused) -> str:
         """Builds and loads; returns why not."""
         begin, before = time.monotonic(), self._compiler.requests
@@ -202,7 +210,7 @@ class Fuser:
         async with self._lock:
             plain = unfused(self._executor.resources)
             view = View(plain)
-            good = {one.name: one for one in wanted if self.on and self._allowed(one) and stands(one, view)}
+            good = {one.name: one for one in wanted if self.on and one.uuids.isdisjoint(self.off) and stands(one, view)}
             for one in wanted:
                 if one.name not in good:
                     self._kernel.fused.forget(one.name)
@@ -218,6 +226,11 @@ class Fuser:
                 for name in good.keys() - self.standing.keys():
                     log.debug("fused", unit=good[name].spec.title, entries=" ".join(good[name].entries))
             self.standing = good
+
+
+def unwilling(entries: Mapping[str, Entry]) -> set[str]:
+    """Uuids of cubes that are not to be fused."""
+    return {entry.uuid for entry in entries.values() if not entry.fuse}
 
 
 def overlay(resources: Resources, units: Collection[Fused]) -> Resources:

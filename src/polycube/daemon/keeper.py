@@ -174,7 +174,7 @@ class Keeper:
         try:
             wanted = granted(world, answers.wishes)
             resources, states = built if wanted is world else build(wanted)
-            steps = plan(self.executor.resources, self.fuser.kept(resources), answers.writes)
+            steps = plan(self.executor.resources, self.fuser.kept(resources, draft.cubes), answers.writes)
             if dry_run:
                 await self._rollback(answers)
                 return Result([operation.as_data() for operation in steps])
@@ -215,7 +215,7 @@ class Keeper:
             log.warning(sentence)
         self.kernel.lost.clear()
         self.kernel.fresh.clear()
-        self.fuser.touched()
+        self.fuser.touched(self.entries)
 
     def _reset_counters(self, draft: Draft) -> None:
         """What is new begins at zero, also under a number that somebody had before."""
@@ -325,7 +325,7 @@ class Keeper:
         self.executor.resources = await asyncio.to_thread(Reader(self.kernel).read)
         answers = await self._ask_all(draft, build(world)[1])
         built, self.states = build(granted(world, answers.wishes))
-        resources = self.fuser.adopt(built)
+        resources = self.fuser.adopt(built, self.entries)
         await self._mend(plan(self.executor.resources, resources).loading)
         # maps that lived on hold what they held; only new ones are filled
         writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
@@ -389,13 +389,13 @@ class Keeper:
         if lost & present.keys():
             self.present = {name: one for name, one in present.items() if name not in lost}
             without = build(await self._worlds.of(draft, self.present, self._wishes))[0]
-            await self._mend(plan(self.executor.resources, self.fuser.kept(without)))
+            await self._mend(plan(self.executor.resources, self.fuser.kept(without, self.entries)))
             self.present = present
         resources, states = build(await self._worlds.of(draft, present, self._wishes))
-        steps = plan(self.executor.resources, self.fuser.kept(resources))
+        steps = plan(self.executor.resources, self.fuser.kept(resources, self.entries))
         await self._note_readiness(steps)
         await self._mend(steps)
-        self.fuser.touched()
+        self.fuser.touched(self.entries)
         self.states = states
         self._announce()
         await self.kernel.renew_readiness()

@@ -31,6 +31,7 @@ from polycube.daemon.log import quietly
 from polycube.daemon.metrics import drop_counts, render
 from polycube.daemon.objects import Objects
 from polycube.daemon.snapshot import read, restack, snapshot
+from polycube.daemon.units import code, units
 from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segments, measured, resolve
 from polycube.model import Kind as NodeKind
 
@@ -137,7 +138,25 @@ class Manager:
     def config(self) -> Mapping[str, Any]:
         return snapshot(self._keeper.entries, self._keeper.attached)
 
+    async def units(self) -> Sequence[Mapping[str, Any]]:
+        return await asyncio.to_thread(units, self._keeper)
+
+    async def unit_code(self, name: str) -> str | None:
+        return await asyncio.to_thread(code, self._keeper, name)
+
+    def fusing(self) -> Mapping[str, Any]:
+        cubes = [{"name": name, "enabled": entry.fuse} for name, entry in self._keeper.entries.items()]
+        return {"enabled": self._keeper.fuser.on, "cubes": cubes}
+
     # ---- changing: Controller ----
+
+    async def fuse(self, enabled: bool, cube: str | None = None, *, dry_run: bool) -> Result:
+        if cube is not None:
+            return await self._keeper.change(lambda draft: draft.fuse(self._entry(cube).name, enabled), dry_run)
+        if dry_run:
+            raise Refused("fusing is switched as a whole: what it would do can't be shown")
+        self._keeper.fuser.on = enabled
+        return await self._keeper.change(lambda draft: None, dry_run)
 
     async def apply(self, document: Any, *, dry_run: bool) -> Result:
         wanted = read(document)

@@ -57,6 +57,7 @@ def _entry(cube: StoredCube, installed: Installed) -> Entry:
         extra["settled"],
         {name: (port.number, port.id) for name, port in cube.ports.items()},
         (extra["ids"][0], extra["ids"][1]),
+        extra.get("fuse", True),
     )
 
 
@@ -94,6 +95,8 @@ def changes(
 
 def _record(entry: Entry) -> CubeRecord:
     extra: dict[str, Any] = {"hook": entry.hook, "mode": entry.mode, "settled": entry.settled, "ids": list(entry.ids)}
+    if not entry.fuse:
+        extra["fuse"] = False
     return CubeRecord(entry.uuid, entry.name, entry.service, entry.number, extra)
 
 

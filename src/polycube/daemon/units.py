@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The units that stand in the kernel, for people: what they are made of, what they cost, whether they are fused and if not, why.
 
-A fused unit is called by its name ("xdp-1f2e…"), a unit of one by its cube and hook ("br1:xdp"). The listing of a unit shows its instructions
-with the lines of C they come from; these are read from the sources that the package and the services bring along.
+A fused unit is called by its name ("xdp-1f2e…"), a unit of one by its cube and hook ("br1:xdp"). The listing of a unit shows its
+instructions with the lines of C they come from; these are read from the sources that the package and the services bring along.
 """
 
 from __future__ import annotations
