@@ -26,7 +26,7 @@ Link = tuple[str, str]
 def world(
     links: list[Link], stacks: Mapping[str, tuple[str, ...]] | None = None, attached: Mapping[str, tuple[str, ...]] | None = None
 ) -> World:
-    """Cubes named by capital letters, netdevs by small ones; a transparent cube is named `t` and a number. `links`: ("A", "B"), ("A", "x")."""
+    """Cubes are named by capital letters, netdevs by small ones, transparent ones by a `t`. `links`: ("A", "B"), ("A", "x")."""
     ports: dict[str, list[PortSpec]] = {}
     transparents = {name for names in [*(stacks or {}).values(), *(attached or {}).values()] for name in names}
     id = iter(range(1, 10_000))

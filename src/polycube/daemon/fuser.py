@@ -7,7 +7,7 @@ for a while, a *pass* asks the planner what to fuse, has it compiled in a proces
 it in by a plan; only this last step holds the keeper's lock. What changed meanwhile is noticed then: a unit that no longer fits is not
 used.
 
-How long is "a while" doubles each time that a change undoes what was fused just before, so that a storm of changes is no storm of builds.
+How long is "a while" doubles each time that a change undoes what was built just before, so that a storm of changes is no storm of builds.
 A build or load that fails is remembered by the digest of what was compiled, also on disk, and the unit is tried with fewer cubes.
 """
 
@@ -37,7 +37,7 @@ QUIET = 0.1  # seconds without a change before a pass
 LONGEST = 30.0
 STABLE = 20.0  # times QUIET that a unit must live for the next pass not to wait longer
 SWAP = 0.3  # seconds between two swaps of one pass
-AGAIN = 5.0  # seconds after which what failed for a passing reason is tried again
+AGAIN = 2.0  # seconds after which what failed for a passing reason is tried again
 ATTEMPTS = 3
 
 
@@ -104,11 +104,11 @@ class Fuser:
         """Something has changed: the next pass waits, and then looks at all."""
         now, self.off = time.monotonic(), unwilling(entries)
         gone = self.standing.keys() - self._names()
-        if gone:
+        if any(name in self.made and not self.made[name].cached for name in gone):  # others cost next to nothing
             self._quiet = min(2 * self._quiet, LONGEST) if now - self._swapped < STABLE * self._quiet else QUIET
-            for name in gone:
-                del self.standing[name]
-                self.made.pop(name, None)
+        for name in gone:
+            del self.standing[name]
+            self.made.pop(name, None)
         self._touched = now
         self._wake.set()
 

@@ -53,7 +53,7 @@ def _fused(keeper: Keeper, fuser: Fuser, names: Mapping[str, str]) -> Iterator[d
             "cubes": [names.get(uuid, uuid) for uuid, _ in one.units],
             "entries": [f"{netdevs.get(key.name[0], key.name[0])} {key.name[1]}" for key in one.attached],
             **_measured(keeper.kernel.paths.fused / name),
-            **({"build-ms": round(made.build * 1e3), "load-ms": round(made.load * 1e3)} if made else {}),
+            **({"build-ms": round(made.build * 1e3), "load-ms": round(made.load * 1e3), "cached": made.cached} if made else {}),
             "fused": "yes",
             "cuts": [f"{names.get(cut.uuid, cut.uuid)}: {cut.reason}" for cut in one.cuts],
         }
