@@ -57,8 +57,8 @@ def fill(cube: CubeUnderTest, routes: int) -> None:
         cube.map("routes4")[{"prefixlen": 24, "address": network}] = {"port": 1, "gateway": ip("10.0.1.2").packed}
         network = ip(int(ip("2001:db8:100::")) + (number << 64)).packed
         cube.map("routes6")[{"prefixlen": 64, "address": network}] = {"port": 1, "gateway": ip("2001:db8:1::2").packed}
-    cube.map("neighbours4")[{"port": 1, "address": ip("10.0.1.2").packed}] = {"mac": MAC[0]}
-    cube.map("neighbours6")[{"port": 1, "address": ip("2001:db8:1::2").packed}] = {"mac": MAC[0]}
+    cube.map("neighbours4")[{"interface": 1, "address": ip("10.0.1.2").packed}] = {"mac": MAC[0]}
+    cube.map("neighbours6")[{"interface": 1, "address": ip("2001:db8:1::2").packed}] = {"mac": MAC[0]}
     cube.map("filters")[0] = own_filter([ip("10.0.0.1"), ip("10.0.1.1"), ip("2001:db8::1"), ip("2001:db8:1::1")])
 
 

@@ -12,12 +12,14 @@ import structlog
 from polycube.core.cube import NetdevFacts, Packet, PortFacts
 from polycube.cubes.router import Router
 from polycube.cubes.router.model import RouterConfig
+from polycube.cubes.router.tables import sizes
 from polycube.cubes.router.traffic import Traffic
 from polycube.model import Diff, Edit, edit, load
 from polycube.testing.harness import CubeUnderTest
 from polycube.testing.result import Result
 
-MAPS = ("interfaces", "routes4", "routes6", "neighbours4", "neighbours6", "filters", "buckets")
+TABLES = tuple(sizes(RouterConfig.model_fields["route_table_size"].default))
+MAPS = (*TABLES, "interfaces", "subinterfaces", "groups", "neighbours4", "neighbours6", "filters", "buckets", "rates", "learn_failures")
 MAC = [f"02:00:00:00:00:a{n}" for n in range(3)]
 HOST = [f"02:00:00:00:00:b{n}" for n in range(3)]
 LINK_LOCAL = [f"fe80::ff:fe00:a{n}" for n in range(3)]
@@ -57,10 +59,6 @@ class Log:
     debug = info = error = warning
 
 
-class NoCfg:
-    """The router has no configuration constants."""
-
-
 def port_facts(number: int, *, mtu: int = 1500, mac: str = "02:00:00:00:00:c0", addresses: tuple[str, ...] = ()) -> PortFacts:
     netdev = NetdevFacts(f"eth{number}", 10 + number, mac, mtu, addresses)
     return PortFacts(f"p{number}", number, number + 1, up=True, peer=netdev.name, netdev=netdev)
@@ -76,7 +74,8 @@ class Lab:
         self.edits: list[Edit] = []
         self.log = Log()
         views = maps if maps is not None else {name: cube.map(name) for name in MAPS}  # type: ignore[union-attr]
-        self.router = Router("r1", "8a2f", views, NoCfg(), self, self.log)  # type: ignore[arg-type]
+        self.cfg: dict[str, int] = {}
+        self.router = Router("r1", "8a2f", views, self.cfg, self, self.log)  # type: ignore[arg-type]
         self.router.ports = {f"p{n}": port_facts(n, **facts) for n in range(3)}
         self.configure(load(RouterConfig, config if config is not None else CONFIG), None)
 

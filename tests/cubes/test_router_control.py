@@ -23,7 +23,7 @@ from polycube.testing.stage import emit
 
 
 class FakeMap:
-    """Bytes in a dictionary; a trie finds the longest prefix."""
+    """Bytes in a dictionary."""
 
     def __init__(self, shape: MapShape) -> None:
         self.shape = shape
@@ -33,16 +33,7 @@ class FakeMap:
             self.entries = {number.to_bytes(4, "little"): bytes(shape.value.size) for number in range(shape.max_entries)}
 
     def get(self, key: bytes) -> bytes | None:
-        if self.shape.type != MapType.LPM_TRIE:
-            return self.entries.get(key)
-        wanted = int.from_bytes(key[4:], "big")
-        bits = (len(key) - 4) * 8
-        for length in range(bits, -1, -1):
-            prefix = (wanted >> (bits - length) << (bits - length)).to_bytes(bits // 8, "big")
-            found = self.entries.get(length.to_bytes(4, "little") + prefix)
-            if found is not None:
-                return found
-        return None
+        return self.entries.get(key)
 
     def set(self, key: bytes, value: bytes) -> None:
         self.writes += 1
@@ -79,11 +70,11 @@ def make(shapes: Shapes, kernel: dict[str, FakeMap], **options: Any) -> Lab:
 
 
 def table(lab: Lab, version: int = 4) -> dict[str, tuple[int, int, str]]:
-    """Routes of the data plane: network -> port, kind, gateway."""
+    """Routes of the data plane: network -> interface, kind, gateway."""
     found = {}
     for key, value in lab.router.maps[f"routes{version}"].items():
-        network = ipaddress.ip_network((key["address"], key["prefixlen"]))
-        found[str(network)] = (value["port"], value["kind"], str(ipaddress.ip_address(value["gateway"])))
+        network = ipaddress.ip_network((key["address"], key["len"]))
+        found[str(network)] = (value["interface"], value["kind"], str(ipaddress.ip_address(value["gateway"])))
     return found
 
 
@@ -96,7 +87,7 @@ def test_creation_fills_all_tables(lab: Lab) -> None:
     assert table(lab, 6)["2001:db8:ff::/48"] == (1, 0, "2001:db8:1::2")
     assert lab.router.maps["interfaces"][1]["mac"].hex(":") == MAC[1]
     assert lab.router.maps["interfaces"][1]["mtu"] == 1500
-    assert lab.router.maps["neighbours4"][{"port": 1, "address": bytes([10, 0, 1, 2])}]["permanent"] == 1
+    assert lab.router.maps["neighbours4"][{"interface": 1, "address": bytes([10, 0, 1, 2])}]["permanent"] == 1
 
 
 def test_apply_records_and_changes_nothing_itself(shapes: Shapes, tmp_path: Path) -> None:
@@ -134,27 +125,27 @@ def test_route_whose_port_loses_the_network_rests_and_comes_back(lab: Lab) -> No
 
 
 def test_removed_port_takes_its_routes_neighbours_and_slot_along(lab: Lab) -> None:
-    lab.router.maps["neighbours4"][{"port": 1, "address": bytes([10, 0, 1, 99])}] = {"mac": b"\2" * 6}
+    lab.router.maps["neighbours4"][{"interface": 1, "address": bytes([10, 0, 1, 99])}] = {"mac": b"\2" * 6}
     facts = dict(lab.router.ports)
     del facts["p1"]
     lab.router.ports = facts
     lab.edit_config(Edit(Op.DELETE, ("ports", "p1")))
     assert all(port != 1 for port, _, _ in table(lab).values())
-    assert all(key["port"] != 1 for key, _ in lab.router.maps["neighbours4"].items())
+    assert all(key["interface"] != 1 for key, _ in lab.router.maps["neighbours4"].items())
     assert lab.router.maps["interfaces"][1]["up"] == 0
 
 
 def test_configured_neighbour_comes_changes_and_goes(lab: Lab) -> None:
-    key = {"port": 0, "address": bytes([10, 0, 0, 5])}
+    key = {"interface": 0, "address": bytes([10, 0, 0, 5])}
     lab.edit_config(Edit(Op.CREATE, ("arp-table", "10.0.0.5"), {"mac": HOST[0], "interface": "p0"}))
     assert lab.router.maps["neighbours4"][key]["mac"].hex(":") == HOST[0]
     lab.edit_config(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"mac": HOST[1]}))
     assert lab.router.maps["neighbours4"][key]["mac"].hex(":") == HOST[1]
     lab.edit_config(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"interface": "p2"}))
     assert lab.router.maps["neighbours4"].get(key) is None
-    assert lab.router.maps["neighbours4"][{**key, "port": 2}]["permanent"] == 1
+    assert lab.router.maps["neighbours4"][{**key, "interface": 2}]["permanent"] == 1
     lab.edit_config(Edit(Op.DELETE, ("arp-table", "10.0.0.5")))
-    assert lab.router.maps["neighbours4"].get({**key, "port": 2}) is None
+    assert lab.router.maps["neighbours4"].get({**key, "interface": 2}) is None
 
 
 REFUSED = {
@@ -218,7 +209,7 @@ def test_state_shows_local_routes_effective_macs_and_neighbours(lab: Lab) -> Non
 
 def test_learnt_neighbours_are_shown_with_age_and_forgotten_on_request(lab: Lab) -> None:
     for version, address in ((4, "10.0.0.7"), (6, "fe80::7")):
-        key = {"port": 0, "address": ipaddress.ip_address(address).packed}
+        key = {"interface": 0, "address": ipaddress.ip_address(address).packed}
         lab.router.maps[f"neighbours{version}"][key] = {"mac": b"\2\0\0\0\0\7"}
     lab.tick(5)
     table = shown(lab, "arp-table")

@@ -26,6 +26,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from polycube.cubes.router.traffic import Reason
+from polycube.toolkit.tokenbucket import TICKS
 
 
 @pytest.fixture
@@ -142,7 +143,6 @@ DROPPED = {
     "another port's link-local": (eth() / v6(LINK_LOCAL[1]) / UDP(), "link_local"),
     "tagged": (eth() / Dot1Q(vlan=5) / v4() / UDP(), "tagged"),
     "not ip": (Ether(dst=MAC[0], src=HOST[0], type=0x88CC) / Raw(b"x" * 46), "not_ip"),
-    "too large, may be fragmented": (eth() / v4() / UDP() / Raw(b"x" * 1473), "needs_fragmentation"),
     "bad header checksum": (eth() / v4(chksum=0x1234) / UDP(), "bad_checksum"),
     "bad header checksum with options": (eth() / v4(options=[IPOption_RR(routers=["0.0.0.0"])], chksum=1) / UDP(), "bad_checksum"),
     "fragment to the router": (eth() / v4("10.0.0.1", flags="MF") / ICMP(), "local_ignored"),
@@ -191,6 +191,7 @@ UP = {
     "unknown ipv6 neighbour": (eth() / v6("2001:db8:1::77") / UDP(), Reason.RESOLVE, (1, 0, 0)),
     "too large": (eth() / v4(flags="DF") / UDP() / Raw(b"x" * 1473), Reason.TOO_BIG, (1, 1500, 0)),
     "too large, ipv6": (eth() / v6() / UDP() / Raw(b"x" * 1453), Reason.TOO_BIG, (1, 1500, 0)),
+    "too large, may be fragmented": (eth() / v4() / UDP() / Raw(b"x" * 1473), Reason.FRAGMENT, (1, 1500, 0)),
     "udp to the router": (eth() / v4("10.0.2.1") / UDP(), Reason.LOCAL, (0, 0, 0)),
     "tcp to the router, ipv6": (eth() / v6("2001:db8:2::1") / TCP(), Reason.LOCAL, (0, 0, 0)),
     "echo request with options": (eth() / v4("10.0.0.1", options=[IPOption_RR(routers=["0.0.0.0"])]) / ICMP(), Reason.LOCAL, (0, 0, 0)),
@@ -217,6 +218,7 @@ def test_packet_goes_to_the_control_plane(lab: Lab, name: str) -> None:
 LIMITED = {
     "errors": (0, eth() / v4(ttl=1) / UDP(), "ttl_exceeded"),
     "resolution": (1, eth() / v4("10.0.1.77") / UDP(), "unresolved"),
+    "fragments": (3, eth() / v4() / UDP() / Raw(b"x" * 1473), "needs_fragmentation"),
     "control": (2, eth() / ARP(op=2, psrc="10.0.0.2", hwsrc=HOST[0], pdst="10.0.0.1"), "control_limit"),
 }
 
@@ -226,10 +228,10 @@ def test_frames_for_the_control_plane_are_limited_and_then_counted(lab: Lab, nam
     number, packet, reason = LIMITED[name]
     assert lab.cube
     assert lab.cube.send(packet).verdict == "slowpath"
-    used_up = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 60 * 10**9
-    lab.cube.map("buckets")[number] = {"next": used_up}
+    used_up = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 60 * 10**9) * TICKS
+    lab.cube.map("buckets")[number] = {"full": used_up}
     lab.cube.send(packet).dropped(reason)
-    assert lab.cube.map("buckets")[number]["next"] == used_up
+    assert lab.cube.map("buckets")[number]["full"] == used_up
 
 
 @pytest.mark.parametrize("target", ["10.0.0.1", "192.168.0.1", "10.0.2.1"])
@@ -252,7 +254,7 @@ def test_arp_request_for_the_ports_address_is_answered_and_teaches_its_sender(la
     with lab.cube.changes("neighbours4") as changes:  # type: ignore[union-attr]
         lab.send(request).forwarded(0, reply)
     (added,) = changes.added
-    assert added[0] == {"port": 0, "address": bytes([10, 0, 0, 2])}
+    assert added[0] == {"interface": 0, "address": bytes([10, 0, 0, 2])}
     assert added[1]["mac"].hex(":") == HOST[0]
     packet = Ether(bytes(eth(1) / v4("10.0.0.2", "10.0.1.2") / UDP()))
     lab.send(packet, 1).forwarded(0, hop(packet, 0))
@@ -285,9 +287,9 @@ def test_known_neighbour_with_a_new_mac_is_followed_but_a_configured_one_stays(l
     lab.send(eth() / learn)
     lab.send(eth() / ARP(hwsrc="02:00:00:00:00:77", psrc="10.0.0.2", pdst="10.0.0.2"))
     neighbours = lab.cube.map("neighbours4")  # type: ignore[union-attr]
-    assert neighbours[{"port": 0, "address": bytes([10, 0, 0, 2])}]["mac"].hex(":") == "02:00:00:00:00:77"
+    assert neighbours[{"interface": 0, "address": bytes([10, 0, 0, 2])}]["mac"].hex(":") == "02:00:00:00:00:77"
     lab.send(eth(1) / ARP(hwsrc="02:00:00:00:00:77", psrc="10.0.1.2", pdst="10.0.1.1"), 1).forwarded(1)
-    assert neighbours[{"port": 1, "address": bytes([10, 0, 1, 2])}]["mac"].hex(":") == HOST[1]
+    assert neighbours[{"interface": 1, "address": bytes([10, 0, 1, 2])}]["mac"].hex(":") == HOST[1]
 
 
 @pytest.mark.parametrize("target", ["2001:db8::1", LINK_LOCAL[0]])

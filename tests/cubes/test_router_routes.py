@@ -10,17 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polycube.cubes.router.addresses import filter_bit, own_filter, problems
+from polycube.cubes.router.addresses import filter_bit, own_filter, places, problems
 from polycube.cubes.router.model import Route, RouterConfig, RouterPort
-from polycube.cubes.router.routes import Entry, Kind, Links, local_routes, selected, winners
+from polycube.cubes.router.routes import PATHS, Entry, Kind, Links, Selection, local_routes, winners
 from polycube.model import Keyed, load
 
 PORTS = {
     "p0": {"ip": "10.0.0.1/24", "secondaryip": [{"ip": "2001:db8::1/64"}]},
     "p1": {"ip": "10.1.0.1/16", "secondaryip": [{"ip": "10.2.0.1/30"}]},
     "p2": {"ip": "10.1.2.1/24"},
-    "p3": {},
+    "p3": {"vlan": [{"vlan": 10, "ip": "10.3.0.1/24"}]},
 }
+
+
+def links_of(description: dict[str, Any]) -> Links:
+    return Links(places(ports_of(description)))
+
+
+def selected(routes: list[Route], links: Links) -> dict[Any, Entry]:
+    return Selection({(one.network, one.nexthop): one for one in routes}, links).table
 
 
 def ports_of(description: dict[str, Any]) -> Keyed[RouterPort]:
@@ -36,11 +44,11 @@ def net(text: str) -> Any:
     return ipaddress.ip_network(text)
 
 
-LINKS = Links(ports_of(PORTS))
+LINKS = links_of(PORTS)
 
 
 def test_address_makes_routes_to_its_network_to_itself_and_to_the_broadcast_address() -> None:
-    links = Links(ports_of({"p0": {"ip": "10.0.0.1/24"}}))
+    links = links_of({"p0": {"ip": "10.0.0.1/24"}})
     assert links.entries == {
         net("10.0.0.0/24"): Entry("p0"),
         net("10.0.0.1/32"): Entry("p0", Kind.LOCAL),
@@ -60,21 +68,38 @@ def test_address_makes_routes_to_its_network_to_itself_and_to_the_broadcast_addr
     ],
 )
 def test_short_networks_have_no_broadcast_address_and_link_local_ones_no_routes(address: str, networks: list[str]) -> None:
-    assert [str(network) for network in Links(ports_of({"p0": {"ip": address}})).entries] == networks
+    assert [str(network) for network in links_of({"p0": {"ip": address}}).entries] == networks
 
 
 def test_next_hop_is_at_the_port_with_the_longest_network() -> None:
-    assert LINKS.port_of(ipaddress.ip_address("10.1.2.9")) == "p2"
-    assert LINKS.port_of(ipaddress.ip_address("10.1.3.9")) == "p1"
-    assert LINKS.port_of(ipaddress.ip_address("10.2.0.2")) == "p1"
-    assert LINKS.port_of(ipaddress.ip_address("2001:db8::9")) == "p0"
-    assert LINKS.port_of(ipaddress.ip_address("11.0.0.1")) is None
+    assert LINKS.place_of(ipaddress.ip_address("10.1.2.9")) == "p2"
+    assert LINKS.place_of(ipaddress.ip_address("10.1.3.9")) == "p1"
+    assert LINKS.place_of(ipaddress.ip_address("10.2.0.2")) == "p1"
+    assert LINKS.place_of(ipaddress.ip_address("2001:db8::9")) == "p0"
+    assert LINKS.place_of(ipaddress.ip_address("10.3.0.9")) == "p3.10"
+    assert LINKS.place_of(ipaddress.ip_address("11.0.0.1")) is None
 
 
 def test_cheapest_route_wins_and_the_next_takes_over() -> None:
     dear, cheap = route("0.0.0.0/0", "10.0.0.2", pathcost=5), route("0.0.0.0/0", "10.1.0.2", pathcost=2)
     assert selected([dear, cheap], LINKS)[net("0.0.0.0/0")] == Entry("p1", gateway=cheap.nexthop)
     assert selected([dear], LINKS)[net("0.0.0.0/0")] == Entry("p0", gateway=dear.nexthop)
+
+
+def test_routes_of_equal_cost_are_used_together_up_to_a_limit() -> None:
+    two = [route("0.0.0.0/0", "10.1.0.2"), route("0.0.0.0/0", "10.0.0.2"), route("0.0.0.0/0", "10.1.0.9", pathcost=2)]
+    paths = (("p0", ipaddress.ip_address("10.0.0.2")), ("p1", ipaddress.ip_address("10.1.0.2")))
+    assert selected(two, LINKS)[net("0.0.0.0/0")] == Entry(kind=Kind.MULTIPATH, paths=paths)
+    many = [route("0.0.0.0/0", f"10.1.0.{n}") for n in range(2, 30)]
+    assert [str(hop) for _, hop in selected(many, LINKS)[net("0.0.0.0/0")].paths] == [f"10.1.0.{n}" for n in range(2, 2 + PATHS)]
+
+
+def test_word_is_used_where_no_next_hop_is_as_cheap() -> None:
+    drop, hop = route("20.0.0.0/8", "blackhole", pathcost=2), route("20.0.0.0/8", "10.0.0.2", pathcost=2)
+    assert selected([drop], LINKS)[net("20.0.0.0/8")] == Entry(kind=Kind.BLACKHOLE)
+    assert selected([drop, hop], LINKS)[net("20.0.0.0/8")] == Entry("p0", gateway=hop.nexthop)
+    cheap = route("20.0.0.0/8", "prohibit", pathcost=1)
+    assert selected([drop, hop, cheap], LINKS)[net("20.0.0.0/8")] == Entry(kind=Kind.PROHIBIT)
 
 
 def test_local_route_wins_over_any_cost() -> None:
@@ -94,6 +119,7 @@ REFUSED = {
     "local": (route("20.0.0.0/8", "local"), "come from the addresses of the ports"),
     "group": (route("20.0.0.0/8", "224.0.0.1"), "another router as next hop, not 224.0.0.1"),
     "to a group": (route("224.0.0.0/8", "10.0.0.2"), "224.0.0.0/8 is not routed"),
+    "word by a port": (route("20.0.0.0/8", "blackhole", interface="p0"), "a blackhole route has no interface"),
     "link-local": (route("::/0", "fe80::1"), "needs an interface"),
 }
 
@@ -108,9 +134,12 @@ def test_route_that_cannot_work_is_refused_in_one_sentence(name: str) -> None:
 def test_good_routes_meet_no_objection() -> None:
     assert LINKS.objection(route("20.0.0.0/8", "10.0.0.2")) is None
     assert LINKS.objection(route("::/0", "fe80::1", interface="p3")) is None
+    assert LINKS.objection(route("::/0", "fe80::1", interface="p3.10")) is None
+    assert LINKS.objection(route("2001:db8::/32", "unreachable")) is None
 
 
-ADDRESSES = st.sampled_from([f"10.{a}.{b}.{c}" for a in range(4) for b in (0, 2, 9) for c in (1, 2, 77)] + ["2001:db8::2", "2001:db8::1"])
+ADDRESSES = st.sampled_from([f"10.{a}.{b}.{c}" for a in range(5) for b in (0, 2, 9) for c in (1, 2, 77)] + ["2001:db8::2", "2001:db8::1"])
+WORDS = st.sampled_from(["blackhole", "prohibit"])
 NETWORKS = st.sampled_from(["0.0.0.0/0", "10.0.0.0/24", "10.1.0.0/16", "20.0.0.0/8", "20.1.0.0/16", "10.0.0.1/32", "::/0", "2001:db8::/64"])
 ROUTES = st.builds(
     lambda network, hop, cost, port: route(network, hop, pathcost=cost, **({"interface": port} if port else {})),
@@ -119,7 +148,9 @@ ROUTES = st.builds(
     st.integers(0, 3),
     st.sampled_from([None, None, "p0", "p3", "p9"]),
 )
-TABLES = st.lists(ROUTES, max_size=12, unique_by=lambda one: (one.network, one.nexthop))
+NOWHERE = st.builds(lambda network, word, cost: route(network, word, pathcost=cost), NETWORKS, WORDS, st.integers(0, 3))
+SANE = st.one_of(ROUTES, ROUTES, NOWHERE).filter(lambda one: isinstance(one.nexthop, str) or one.nexthop.version == one.network.version)
+TABLES = st.lists(SANE, max_size=12, unique_by=lambda one: (one.network, one.nexthop))
 
 
 def plain(routes: list[Route]) -> dict[Any, Entry]:
@@ -127,11 +158,13 @@ def plain(routes: list[Route]) -> dict[Any, Entry]:
     table = dict(LINKS.entries)
     for network in {one.network for one in routes} - table.keys():
         usable = [one for one in routes if one.network == network and LINKS.way(one) is not None]
-        if usable:
-            best = min(usable, key=lambda one: (one.pathcost, int(one.nexthop)))  # type: ignore[arg-type]
-            way = LINKS.way(best)
-            assert way
-            table[network] = way
+        best = [one for one in usable if one.pathcost == min(other.pathcost for other in usable)]
+        hops = sorted((int(one.nexthop), LINKS.way(one)) for one in best if not isinstance(one.nexthop, str))  # type: ignore[type-var]
+        ways = [way for _, way in hops] or [LINKS.way(one) for one in sorted(best, key=lambda one: str(one.nexthop))][:1]
+        if len(ways) == 1 and ways[0]:
+            table[network] = ways[0]
+        elif ways:
+            table[network] = Entry(kind=Kind.MULTIPATH, paths=tuple((way.interface, way.gateway) for way in ways))  # type: ignore
     return table
 
 
@@ -142,17 +175,26 @@ def test_table_is_what_the_plain_model_says(routes: list[Route]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(TABLES, st.sets(NETWORKS.map(ipaddress.ip_network)))
-def test_part_of_the_table_is_the_part_of_the_whole(routes: list[Route], networks: set[Any]) -> None:
-    whole = selected(routes, LINKS)
-    assert selected(routes, LINKS, networks) == {network: whole[network] for network in networks if network in whole}
+@given(TABLES, TABLES)
+def test_selection_after_a_change_is_that_of_the_routes_then_and_the_former_one_stays(before: list[Route], after: list[Route]) -> None:
+    old, new = ({(one.network, one.nexthop): one for one in routes} for routes in (before, after))
+    first = Selection(old, LINKS)
+    table = dict(first.table)
+    gone = [one for key, one in old.items() if new.get(key) != one]
+    come = [one for key, one in new.items() if old.get(key) != one]
+    second, touched = first.changed(new, gone, come)
+    assert second.table == selected(after, LINKS) and first.table == table
+    assert {network for network in {*table, *second.table} if table.get(network) != second.table.get(network)} <= touched
 
 
 @settings(max_examples=100, deadline=None)
 @given(TABLES)
-def test_winners_are_configured_routes_whose_next_hop_is_reachable(routes: list[Route]) -> None:
-    for network, winner in winners(routes, LINKS).items():
-        assert winner in routes and winner.network == network and LINKS.way(winner) is not None
+def test_winners_are_configured_routes_that_can_be_used_at_the_lowest_cost(routes: list[Route]) -> None:
+    for network in {one.network for one in routes}:
+        mine = [one for one in routes if one.network == network]
+        for winner in winners(mine, LINKS):
+            assert winner in mine and LINKS.way(winner) is not None
+            assert all(winner.pathcost <= one.pathcost for one in mine if LINKS.way(one) is not None)
 
 
 PROBLEMS = {
@@ -165,6 +207,11 @@ PROBLEMS = {
     "multicast": ({"p0": {"ip": "ff02::1/64"}}, "expected the address of one host"),
     "everything": ({"p0": {"ip": "10.0.0.1/0"}}, "a network of length 0 is everything"),
     "two link-locals": ({"p0": {"ip": "fe80::1/64", "secondaryip": [{"ip": "fe80::2/64"}]}}, "a port has one"),
+    "vlan's network twice": (
+        {"p0": {"ip": "10.0.0.1/24", "vlan": [{"vlan": 5, "ip": "10.0.0.2/24"}]}},
+        "network 10.0.0.0/24 is at port p0",
+    ),
+    "vlan's name taken": ({"p0": {"vlan": [{"vlan": 5}]}, "p0.5": {}}, "there is a port p0.5"),
     "group mac": ({"p0": {"mac": "01:00:00:00:00:01"}}, "expected the MAC of one host"),
 }
 

@@ -127,7 +127,7 @@ def test_entry_in_use_is_refreshed_without_a_packet_lost_or_delayed(lab: Lab) ->
     asked = 0
     for second in range(120):
         neighbours = lab.cube.map("neighbours4")  # type: ignore[union-attr]
-        key = {"port": 1, "address": bytes([10, 0, 1, 77])}
+        key = {"interface": 1, "address": bytes([10, 0, 1, 77])}
         neighbours[key] = neighbours[key] | {"used": second + 1}  # the data plane's clock is not ours to turn
         lab.tick()
         for port, data in lab.take():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from polycube.core.slowpath import folded_sum
 from polycube.net.addr import Address, Mac
 
-IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+IPV4, ARP, VLAN, IPV6 = 0x0800, 0x0806, 0x8100, 0x86DD
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 HOP_LIMIT = 64
 EXTENSIONS = {0, 43, 60, 135}  # hop-by-hop, routing, destination options, mobility: next header, length in 8 bytes without the first 8
@@ -56,6 +56,11 @@ def pseudo_sum(source: Address, target: Address, protocol: int, payload: bytes) 
 def ethernet(target: Mac, source: Mac, ethertype: int, payload: bytes) -> bytes:
     """A frame, of at least 60 bytes."""
     return (bytes(target) + bytes(source) + ethertype.to_bytes(2, "big") + payload).ljust(60, b"\0")
+
+
+def tagged(frame: bytes, vlan: int) -> bytes:
+    """A frame in a VLAN (IEEE 802.1Q)."""
+    return frame[:12] + VLAN.to_bytes(2, "big") + vlan.to_bytes(2, "big") + frame[12:]
 
 
 def ip_frame(target: Mac, source: Mac, packet: bytes) -> bytes:

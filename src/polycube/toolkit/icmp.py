@@ -34,6 +34,7 @@ class Error(Enum):
     """What a router has to report."""
 
     NO_ROUTE = Codes((3, 0), (1, 0))
+    UNREACHABLE = Codes((3, 1), (1, 0))
     PROHIBITED = Codes((3, 13), (1, 1))  # RFC 1812 5.2.7.1: administratively
     HOST_UNREACHABLE = Codes((3, 1), (1, 3))
     PROTOCOL_UNREACHABLE = Codes((3, 2), (4, 1))

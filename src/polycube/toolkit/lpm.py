@@ -20,9 +20,10 @@ from typing import Any, Protocol
 from polycube.net.addr import Address, Network
 
 _KEY = {4: struct.Struct("<I4s"), 6: struct.Struct("<I16s")}
-_FIRST = struct.Struct("<QQ48x")  # levels in use, number of fours less 1: the mask
+_FIRST = struct.Struct("<QQ8xII16s16s")  # levels in use; number of fours less 1; their count and list in each half of an IPv6 address
 _BITS = {4: 32, 6: 128}
 _LENGTHS = 4  # of a level
+_HALF = 16  # levels of half an IPv6 address
 _LINE_FOURS, _LINE = 128, 64  # four bits each; bytes
 _FOURS = 16  # for each prefix: how seldom two share one
 _WORD = (1 << 64) - 1
@@ -102,7 +103,7 @@ class PrefixTable:
     def longest(self, address: Address) -> tuple[Network, Any] | None:
         """The longest prefix that an address is in, by the way of the data plane, and its value."""
         number = int(address)
-        levels = _FIRST.unpack(self._filter.packed(0) or bytes(_LINE))[0]
+        levels = self._line(0)
         beyond = [at for at in range(self._bits) if levels >> at // _LENGTHS & 1 and self._is_set(self._bit(number, at))]
         for at in [*beyond, self._bits]:
             masked = (number >> at << at).to_bytes(self._bits // 8, "big")
@@ -140,9 +141,9 @@ class PrefixTable:
         """Adds prefixes, or changes their values. Raises MapFull when there is no room; those before it are written then."""
         bits = {bit for key in keys for bit in self._bits_at(*self._number(key))}
         for line, more in self._lines(bits).items():
-            standing = int.from_bytes(self._filter.packed(line) or b"", "little")
+            standing = self._line(line)
             if standing | more != standing:
-                self._filter[line] = (standing | more).to_bytes(_LINE, "little")
+                self._filter[line] = self._line_of(line, standing | more)
         self._prefixes.set_many((key, value) for key in keys)
 
     def drop(self, keys: Iterable[bytes]) -> None:
@@ -165,8 +166,8 @@ class PrefixTable:
         return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "big")
 
     def _lines(self, bits: Iterable[int]) -> dict[int, int]:
-        """Lines of the filter with these bits, the first one with the mask."""
-        lines: dict[int, int] = {0: self._mask << 64}
+        """Lines of the filter with these bits; of the first one its levels."""
+        lines: dict[int, int] = {0: 0}
         for bit in bits:
             if bit >= _LEVEL_COUNT:
                 lines[0] |= 1 << bit - _LEVEL_COUNT
@@ -177,7 +178,7 @@ class PrefixTable:
 
     def _write_filter(self, lines: Mapping[int, int]) -> None:
         """Makes the filter hold these lines and nothing else."""
-        wanted = {line: value.to_bytes(_LINE, "little") for line, value in lines.items()}
+        wanted = {line: self._line_of(line, value) for line, value in lines.items()}
         for raw, value in self._filter.packed_items():
             if any(value) and int.from_bytes(raw, "little") not in wanted:
                 self._filter[raw] = bytes(_LINE)
@@ -197,12 +198,22 @@ class PrefixTable:
             if before and before + more > 0:
                 continue
             line, at = (0, bit - _LEVEL_COUNT) if bit >= _LEVEL_COUNT else (1 + bit // (_LINE_FOURS * 4), bit % (_LINE_FOURS * 4))
-            value = lines[line] if line in lines else int.from_bytes(self._filter.packed(line) or b"", "little")
+            value = lines[line] if line in lines else self._line(line)
             lines[line] = value | 1 << at if more > 0 else value & ~(1 << at)
-        if 0 in lines:
-            lines[0] = lines[0] & _WORD | self._mask << 64
         for line, value in lines.items():
-            self._filter[line] = value.to_bytes(_LINE, "little")
+            self._filter[line] = self._line_of(line, value)
+
+    def _line(self, line: int) -> int:
+        """A line of the filter, of the first one its levels."""
+        value = int.from_bytes(self._filter.packed(line) or b"", "little")
+        return value if line else value & _WORD
+
+    def _line_of(self, line: int, value: int) -> bytes:
+        """The same as the data plane has it, which finds levels by lists."""
+        if line:
+            return value.to_bytes(_LINE, "little")
+        lower, upper = ([level - half for level in range(half, half + _HALF) if value >> level & 1] for half in (0, _HALF))
+        return _FIRST.pack(value, self._mask, len(lower), len(upper), bytes(lower), bytes(upper))
 
     def _bits_of(self, network: Network) -> tuple[int, ...]:
         return self._bits_at(network.prefixlen, int(network.network_address))

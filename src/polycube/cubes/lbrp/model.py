@@ -65,9 +65,7 @@ class SrcIpRewrite(Node):
     """Lets clients and backends share a subnet: backends see clients by addresses of another range."""
 
     ip_range: IpPrefix | None = leaf("Addresses of clients that are rewritten", default=None, example="10.0.0.0/24")
-    new_ip_range: IpPrefix | None = leaf(
-        "What they become, of the same size", default=None, name="new_ip_range", example="10.0.1.0/24"
-    )
+    new_ip_range: IpPrefix | None = leaf("What they become, of the same size", default=None, name="new_ip_range", example="10.0.1.0/24")
 
 
 class Backend(Node):

@@ -10,27 +10,61 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from polycube.cubes.router.model import RouterPort
+from polycube.cubes.router.model import RouterPort, Vlan
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address, Interface, Mac, Network, link_local, parse_interface
 
 FILTER_BITS = 1024
 
 
-def addresses_of(port: RouterPort) -> Iterator[Interface]:
+@dataclass(frozen=True)
+class Place:
+    """Where addresses are configured: a port, or a VLAN of one."""
+
+    name: str  # "lan", "lan.10"
+    port: RouterPort
+    config: RouterPort | Vlan
+    vlan: int = 0
+
+    @property
+    def ip(self) -> Interface | None:
+        return self.config.ip
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """In the model."""
+        return ("ports", self.port.name, "vlan", str(self.vlan)) if self.vlan else ("ports", self.port.name)
+
+    def number(self, port: int) -> int:
+        """What the data plane knows it by, if it knows the port by this number."""
+        return self.vlan << 16 | port
+
+
+def places(ports: Mapping[str, RouterPort]) -> dict[str, Place]:
+    """All of them by name, a port before its VLANs."""
+    found = {}
+    for port in ports.values():
+        found[port.name] = Place(port.name, port, port)
+        for vlan, config in port.vlan.items():
+            found[f"{port.name}.{vlan}"] = Place(f"{port.name}.{vlan}", port, config, vlan)
+    return found
+
+
+def addresses_of(place: Place) -> Iterator[Interface]:
     """The configured addresses, the primary one first."""
-    if port.ip is not None:
-        yield port.ip
-    yield from port.secondaryip
+    if place.ip is not None:
+        yield place.ip
+    yield from place.config.secondaryip
 
 
-def routed(port: RouterPort) -> tuple[Interface, ...]:
+def routed(port: Place) -> tuple[Interface, ...]:
     """The addresses that make routes: all but link-local ones."""
     return tuple(address for address in addresses_of(port) if not is_link_local6(address))
 
 
-def link_local_of(port: RouterPort, mac: Mac) -> ipaddress.IPv6Address:
+def link_local_of(port: Place, mac: Mac) -> ipaddress.IPv6Address:
     """The port's link-local address."""
     for address in addresses_of(port):
         if is_link_local6(address):
@@ -72,10 +106,10 @@ def own_filter(addresses: Iterable[Address]) -> dict[str, list[int]]:
 
 def problems(ports: Mapping[str, RouterPort]) -> list[Problem]:
     """What is wrong with the addresses of all ports together."""
-    found: list[Problem] = []
+    found = [problem for port in ports.values() for problem in _port(port, ports)]
     seen: dict[Address, str] = {}
     networks: dict[Network, str] = {}
-    for port in ports.values():
+    for port in places(ports).values():
         found += _shape(port)
         for address in addresses_of(port):
             at = _path(port, address)
@@ -87,19 +121,25 @@ def problems(ports: Mapping[str, RouterPort]) -> list[Problem]:
     return found
 
 
-def _path(port: RouterPort, address: Interface) -> tuple[str, ...]:
-    return ("ports", port.name, "ip") if address == port.ip else ("ports", port.name, "secondaryip", str(address))
+def _path(port: Place, address: Interface) -> tuple[str, ...]:
+    return (*port.path, "ip") if address == port.ip else (*port.path, "secondaryip", str(address))
 
 
-def _shape(port: RouterPort) -> Iterator[Problem]:
-    at = ("ports", port.name, "secondaryip")
-    if port.ip is None and any(address.version == 4 for address in port.secondaryip):
+def _port(port: RouterPort, ports: Mapping[str, RouterPort]) -> Iterator[Problem]:
+    for vlan in port.vlan:
+        if f"{port.name}.{vlan}" in ports:
+            yield Problem(Tag.INVALID_VALUE, ("ports", port.name, "vlan", str(vlan)), f"is refused: there is a port {port.name}.{vlan}")
+    if port.mac is not None and (Mac.parse(port.mac).is_multicast or not Mac.parse(port.mac)):
+        yield Problem(Tag.INVALID_VALUE, ("ports", port.name, "mac"), f"cannot be {port.mac}: expected the MAC of one host")
+
+
+def _shape(port: Place) -> Iterator[Problem]:
+    at = (*port.path, "secondaryip")
+    if port.ip is None and any(address.version == 4 for address in port.config.secondaryip):
         # upstream's words
         yield Problem(Tag.INVALID_VALUE, at, "is refused: You can not add a secondary ip address to a port with no ip address")
     if sum(is_link_local6(address) for address in addresses_of(port)) > 1:
         yield Problem(Tag.INVALID_VALUE, at, "holds a second link-local address: a port has one")
-    if port.mac is not None and (Mac.parse(port.mac).is_multicast or not Mac.parse(port.mac)):
-        yield Problem(Tag.INVALID_VALUE, ("ports", port.name, "mac"), f"cannot be {port.mac}: expected the MAC of one host")
 
 
 def _unusable(address: Interface) -> str:
@@ -119,7 +159,7 @@ def _unusable(address: Interface) -> str:
 
 
 def _shared(
-    port: RouterPort, address: Interface, at: tuple[str, ...], seen: dict[Address, str], networks: dict[Network, str]
+    port: Place, address: Interface, at: tuple[str, ...], seen: dict[Address, str], networks: dict[Network, str]
 ) -> Iterator[Problem]:
     """An address twice, or a network on two ports."""
     if address.ip in seen:

@@ -26,19 +26,17 @@ struct router_arp {
  * Notes who has an address. Entries that exist follow a new MAC; new ones are made for directly connected addresses only, and not without
  * limit. A full table is no error: whoever is not in it is asked for when needed.
  */
-static __always_inline void learn4(__u32 port, __u32 address, const __u8 *mac, int create)
+static __always_inline void learn4(__u32 port, struct router_interface *in, __u32 address, const __u8 *mac, int create)
 {
-	struct router_neighbour4_key key = {.port = port};
+	struct router_neighbour4_key key = {.interface = in->number};
 	struct router_neighbour *known, entry = {};
-	struct router_route4 *route;
 
 	*(__u32 *)key.address = address;
 	known = bpf_map_lookup_elem(&neighbours4, &key);
 	if (known && (known->permanent || same_mac(known->mac, mac)))
 		return;
 	if (!known) {
-		route = create ? route4_of(address) : 0;
-		if (!route || route->kind != ROUTER_UNICAST || route->port != port || word(route->gateway))
+		if (!create || router_route4_says(address) != ROUTER_SAYS(ROUTER_UNICAST, in->number, 0))
 			return;
 		if (!allowed(port, ROUTER_CONTROL))
 			return;
@@ -46,7 +44,8 @@ static __always_inline void learn4(__u32 port, __u32 address, const __u8 *mac, i
 		entry.used = known->used;
 	}
 	copy_mac(entry.mac, mac);
-	bpf_map_update_elem(&neighbours4, &key, &entry, BPF_ANY);
+	if (bpf_map_update_elem(&neighbours4, &key, &entry, BPF_ANY))
+		count_learn_failure();
 }
 
 static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_interface *in, struct router_arp *arp)
@@ -60,7 +59,7 @@ static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_inte
 	copy_mac(arp->sender_mac, in->mac);
 	*(__u32 *)arp->sender = target;
 	arp->operation = bpf_htons(ROUTER_ARP_REPLY);
-	return pcn_forward(pkt, pkt->in_port);
+	return leave(pkt, in);
 }
 
 static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in)
@@ -77,11 +76,11 @@ static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt
 	if (sender && own4(sender))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
 	if (arp->operation == bpf_htons(ROUTER_ARP_REPLY))
-		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
-	route = route4_of(word(arp->target));
-	ours = route && route->kind == ROUTER_LOCAL && route->port == pkt->in_port;
+		return hand_up(pkt, in, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
+	route = pcn_lpm4_host(routes4, word(arp->target));
+	ours = route && route->kind == ROUTER_LOCAL && route->interface == in->number;
 	if (sender)
-		learn4(pkt->in_port, sender, arp->sender_mac, ours);
+		learn4(pkt->in_port, in, sender, arp->sender_mac, ours);
 	if (!ours || arp->operation != bpf_htons(ROUTER_ARP_REQUEST))
 		return pcn_drop(pkt, ARP_IGNORED);
 	return arp_answer(pkt, in, arp);

@@ -2,7 +2,7 @@
 """The router's control plane: configuration to maps, state for answers, and the timers of the slow path.
 
 Mechanism: `apply` computes tables by pure functions of the configuration before and after (routes.py, addresses.py) and writes what
-differs. A change of routes costs one pass over them; only a change of addresses compares the whole table with the map. What is learnt
+differs. A change of routes looks at their networks only; a change of addresses compares the whole table with the map. What is learnt
 lives in `Traffic` and in the maps, from which it is adopted after a restart.
 
 Invariants: configured neighbours and ports are written by `apply` and `facts` only; nothing of them is kept here beside
@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from polycube.core.cube import Cube, Packet, every
 from polycube.cubes.router import tables
-from polycube.cubes.router.addresses import addresses_of, first_ipv4, own_filter, problems
+from polycube.cubes.router.addresses import addresses_of, first_ipv4, own_filter, places, problems
 from polycube.cubes.router.interface import Interface, interfaces
 from polycube.cubes.router.model import LOCAL, Neighbour, RouterConfig
 from polycube.cubes.router.neighbour import PERMANENT, Key
-from polycube.cubes.router.routes import Links, local_routes, selected, winners
+from polycube.cubes.router.routes import Links, Selection, local_routes, winners
 from polycube.cubes.router.traffic import Traffic
 from polycube.model import Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, key_of, problem, suggest
 from polycube.net.addr import Mac, parse_address
@@ -35,13 +36,13 @@ class Router(Cube[RouterConfig]):
         super().__init__(*arguments, **options)
         self._cached: tuple[Any, Any, dict[int, Interface]] | None = None
         self._running: Traffic | None = None
+        self._selection: Selection | None = None  # of the routes that were looked at last
         self._aligned: dict[str, int] = {}  # ports whose netdev (an ifindex) has been asked for its address
 
     @classmethod
     def sizes(cls, config: RouterConfig) -> dict[str, int]:
-        routes = config.route_table_size + 4096  # those of the ports' addresses come on top
-        neighbours = max(1, config.arp_table_size) * 2  # so do configured ones
-        return {"routes4": routes, "routes6": routes, "neighbours4": neighbours, "neighbours6": neighbours}
+        neighbours = max(1, config.arp_table_size) * 2  # configured ones come on top
+        return tables.sizes(config.route_table_size) | {"neighbours4": neighbours, "neighbours6": neighbours}
 
     # ---- configuration ----
 
@@ -50,20 +51,39 @@ class Router(Cube[RouterConfig]):
         if new is None:
             return
         moved = change.old is None or _addresses(change.old) != _addresses(new)
-        links = Links(new.ports)
+        links = Links(places(new.ports))
         self._check(change, links, moved)
-        numbers = {name: facts.number for name, facts in self.ports.items()}
+        numbers = self._numbers(new)
+        if change.old is None:
+            self._constants()
+        if change.old is None or change.old.ports is not new.ports:
+            self._apply_ports(change, numbers)
         if moved:
-            tables.sync_routes(self.maps, selected(new.route.values(), links), numbers)
+            self._selection = Selection(new.route, links)
+            tables.Writer(self.maps, new.route_table_size, numbers).sync(self._selection.table)
             self.maps["filters"][0] = own_filter(links.own)
         else:
             self._apply_routes(change, links, numbers)
-        if change.old is not None and change.old.ports is not new.ports:
-            kept = [number for name, number in numbers.items() if name in change.old.ports and name in new.ports]
-            tables.purge_neighbours(self.maps, kept)
-        if change.old is None or change.old.ports is not new.ports:
-            tables.sync_interfaces(self.maps, interfaces(new, self.ports, self.uuid))
         self._apply_neighbours(change, numbers)
+
+    def _numbers(self, config: RouterConfig) -> dict[str, int]:
+        """What the data plane knows interfaces by."""
+        known = ((place, self.ports.get(place.port.name)) for place in places(config.ports).values())
+        return {place.name: place.number(facts.number) for place, facts in known if facts is not None}
+
+    def _constants(self) -> None:
+        """What never changes. Routers in a row each have a seed, or the second one would have nothing left to choose from."""
+        self.cfg["hash_seed"] = crc32(self.uuid.encode())
+        for number, rate in enumerate(tables.rates()):
+            self.maps["rates"][number] = rate
+
+    def _apply_ports(self, change: Diff[RouterConfig], numbers: Mapping[str, int]) -> None:
+        new = change.new
+        assert new is not None
+        if change.old is not None:
+            before = places(change.old.ports)
+            tables.purge_neighbours(self.maps, [number for name, number in numbers.items() if name in before])
+        tables.sync_interfaces(self.maps, interfaces(new, self.ports, self.uuid))
 
     def facts(self, changed: Sequence[str]) -> None:
         if self.current is not None:
@@ -78,7 +98,7 @@ class Router(Cube[RouterConfig]):
             if wrong:
                 found.append(Problem(Tag.INVALID_VALUE, ("route", str(route.network), str(route.nexthop)), wrong))
         for neighbour in [*change.added("arp_table"), *(after for _, after in change.changed("arp_table"))]:
-            found += _check_neighbour(neighbour, new, links)
+            found += _check_neighbour(neighbour, links)
         found += _check_sizes(new)
         if found:
             raise ModelError(*found)
@@ -88,10 +108,14 @@ class Router(Cube[RouterConfig]):
         assert old is not None and new is not None
         if old.route is new.route:
             return
-        touched = {route.network for route in (*change.added("route"), *change.removed("route"))}
-        touched |= {route.network for _, route in change.changed("route")}
-        before, after = selected(old.route.values(), links, touched), selected(new.route.values(), links, touched)
-        tables.write_routes(self.maps, before, after, numbers)
+        changed = change.changed("route")
+        gone = [*change.removed("route"), *(before for before, _ in changed)]
+        come = [*change.added("route"), *(after for _, after in changed)]
+        before = self._selection
+        if before is None or before.routes is not old.route or before.links.places != links.places:
+            before = Selection(old.route, links)  # after a change that was taken back, or a restart
+        self._selection, touched = before.changed(new.route, gone, come)
+        tables.Writer(self.maps, new.route_table_size, numbers).change(touched, before.table, self._selection.table)
 
     def _apply_neighbours(self, change: Diff[RouterConfig], numbers: Mapping[str, int]) -> None:
         old, new = change.old, change.new
@@ -116,8 +140,14 @@ class Router(Cube[RouterConfig]):
             self._running = Traffic(self, max(1, self.current.arp_table_size))
         return self._running
 
+    @property
+    def route_table_size(self) -> int:
+        """What the tables of routes were made for."""
+        assert self.current is not None
+        return self.current.route_table_size
+
     def interfaces(self) -> Mapping[int, Interface]:
-        """The ports by number, as they stand."""
+        """Ports and VLANs by number, as they stand."""
         if self.current is None:
             return {}
         if self._cached is None or self._cached[0] is not self.current or self._cached[1] is not self.ports:
@@ -145,7 +175,7 @@ class Router(Cube[RouterConfig]):
             if address is None:
                 continue
             self._aligned[name] = netdev.ifindex
-            if any(True for _ in addresses_of(port)):
+            if port.ip is not None or port.secondaryip or port.vlan:
                 continue
             try:
                 await self.edit([Edit(Op.MERGE, ("ports", name, "ip"), str(address))])
@@ -172,17 +202,22 @@ class Router(Cube[RouterConfig]):
         if current is None:
             return {}
         by_number = self.interfaces()
-        ports = [{"name": one.name, "mac": str(one.mac), "link-local": str(one.link_local)} for one in by_number.values()]
-        return {"ports": ports, "route": self._route_state(current), "arp-table": self._neighbour_state(current, by_number)}
+        ports = [{"name": one.name, "mac": str(one.mac), "link-local": str(one.link_local)} for one in by_number.values() if not one.vlan]
+        shown = {"ports": ports, "route": self._route_state(current), "arp-table": self._neighbour_state(current, by_number)}
+        return shown | {"arp-failures": self.traffic.refused + int(self.maps["learn_failures"].get(0, 0))}
 
     def _route_state(self, current: RouterConfig) -> list[dict[str, Any]]:
-        links = Links(current.ports)
-        best = winners(current.route.values(), links)
+        links = Links(places(current.ports))
+        selection = self._selection
+        if selection is None or selection.routes is not current.route or selection.links.places != links.places:
+            self._selection = selection = Selection(current.route, links)
         shown: list[dict[str, Any]] = list(local_routes(links))
-        for route in current.route.values():
-            entry = {"network": str(route.network), "nexthop": str(route.nexthop), "active": best.get(route.network) is route}
-            way = links.way(route) if route.interface is None else None
-            shown.append(entry | ({"interface": way.port} if way is not None else {}))
+        for network, routes in selection.by_network.items():
+            used = [] if network in links.entries else winners(routes, links)
+            for route in routes:
+                entry = {"network": str(network), "nexthop": str(route.nexthop), "active": route in used}
+                way = links.way(route) if route.interface is None else None
+                shown.append(entry | ({"interface": way.interface} if way is not None and way.interface else {}))
         return shown
 
     def _neighbour_state(self, current: RouterConfig, by_number: Mapping[int, Interface]) -> list[dict[str, Any]]:
@@ -194,7 +229,7 @@ class Router(Cube[RouterConfig]):
             {"address": str(one.address), "state": str(PERMANENT)} for one in current.arp_table.values() if one.interface in numbers
         ]
         for key, entry in self.traffic.learnt():
-            port = by_number.get(key.port)
+            port = by_number.get(key.interface)
             if port is None or key in configured:
                 continue
             zone = f"%{port.name}" if key.address.is_link_local and key.address.version == 6 else ""
@@ -222,11 +257,11 @@ class Router(Cube[RouterConfig]):
         text, _, zone = str(key[0] if isinstance(key, tuple) else key).partition("/")[0].partition("%")
         address = parse_address(text)
         ports = {number for number, one in self.interfaces().items() if not zone or one.name == zone}
-        return self.traffic.forget(lambda one: one.address == address and one.port in ports)
+        return self.traffic.forget(lambda one: one.address == address and one.interface in ports)
 
 
 def _addresses(config: RouterConfig) -> dict[str, list[Any]]:
-    return {name: list(addresses_of(port)) for name, port in config.ports.items()}
+    return {name: list(addresses_of(place)) for name, place in places(config.ports).items()}
 
 
 def _zone(neighbour: Neighbour) -> str | None:
@@ -234,7 +269,7 @@ def _zone(neighbour: Neighbour) -> str | None:
 
 
 def _permanent(neighbours: Iterable[Neighbour], numbers: Mapping[str, int]) -> dict[Key, Mac]:
-    """What configured neighbours mean for the data plane: those of ports that are there."""
+    """What configured neighbours mean for the data plane: those of interfaces that are there."""
     found = {}
     for one in neighbours:
         if one.interface in numbers:
@@ -243,11 +278,11 @@ def _permanent(neighbours: Iterable[Neighbour], numbers: Mapping[str, int]) -> d
     return found
 
 
-def _check_neighbour(neighbour: Neighbour, config: RouterConfig, links: Links) -> Iterable[Problem]:
+def _check_neighbour(neighbour: Neighbour, links: Links) -> Iterable[Problem]:
     at = ("arp-table", str(key_of(neighbour)))
     address, zone = neighbour.address, _zone(neighbour)
-    if neighbour.interface not in config.ports:
-        yield Problem(Tag.INVALID_VALUE, at, f"is refused: no port {neighbour.interface}{suggest(neighbour.interface, config.ports)}")
+    if neighbour.interface not in links.places:
+        yield Problem(Tag.INVALID_VALUE, at, f"is refused: no port {neighbour.interface}{suggest(neighbour.interface, links.places)}")
     if zone and zone != neighbour.interface:
         yield Problem(Tag.INVALID_VALUE, at, f"is refused: zone {zone} is not its interface, {neighbour.interface}")
     if Mac.parse(neighbour.mac).is_multicast or not Mac.parse(neighbour.mac):

@@ -45,7 +45,7 @@ static __always_inline int echo4(struct pcn_packet *pkt, struct router_interface
 	echo->icmp.type = ICMP_ECHOREPLY;
 	echo->icmp.checksum = pcn_csum_update(echo->icmp.checksum, ICMP_ECHO, ICMP_ECHOREPLY); /* the type is the first byte of its word */
 	turn_back(&echo->eth, in);
-	return pcn_forward(pkt, pkt->in_port);
+	return leave(pkt, in);
 }
 
 static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, int plain, int fragment)
@@ -62,7 +62,7 @@ static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 			return pcn_drop(pkt, LOCAL_IGNORED);
 		return echo4(pkt, in, echo);
 	}
-	return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
+	return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
 }
 
 struct router_echo6 {
@@ -84,7 +84,7 @@ static __always_inline int echo6(struct pcn_ctx *ctx, struct pcn_packet *pkt, st
 	echo->icmp.icmp6_cksum = pcn_csum_update(echo->icmp.icmp6_cksum, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY);
 	turn_back(&echo->eth, in);
 	pcn_store(ctx, __builtin_offsetof(struct router_echo6, ip.hop_limit), &hop_limit, 1);
-	return pcn_forward(pkt, pkt->in_port);
+	return leave(pkt, in);
 }
 
 static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
@@ -92,7 +92,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	struct router_echo6 *echo;
 
 	if (proto != IPPROTO_ICMPV6)
-		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
 	echo = pcn_at(ctx, 0, sizeof(*echo));
 	if (!echo)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);

@@ -45,46 +45,44 @@ static __always_inline __u16 nd_sum(const struct router_nd_packet *packet)
 }
 
 /* As learn4. Any link-local address is directly connected. */
-static __always_inline void learn6(__u32 port, const __u8 *address, const __u8 *mac)
+static __always_inline void learn6(__u32 port, struct router_interface *in, const __u8 *address, const __u8 *mac)
 {
-	struct router_neighbour6_key key = {.port = port};
+	struct router_neighbour6_key key = {.interface = in->number};
 	struct router_neighbour *known, entry = {};
-	struct router_route6 *route;
 
 	copy_address6(key.address, address);
 	known = bpf_map_lookup_elem(&neighbours6, &key);
 	if (known && (known->permanent || same_mac(known->mac, mac)))
 		return;
 	if (!known) {
-		if (!link_local6(key.address)) {
-			route = route6_of(key.address);
-			if (!route || route->kind != ROUTER_UNICAST || route->port != port || !route->connected)
-				return;
-		}
+		if (!link_local6(key.address) && router_route6_says((void *)key.address) != ROUTER_SAYS(ROUTER_UNICAST, in->number, 0))
+			return;
 		if (!allowed(port, ROUTER_CONTROL))
 			return;
 	} else {
 		entry.used = known->used;
 	}
 	copy_mac(entry.mac, mac);
-	bpf_map_update_elem(&neighbours6, &key, &entry, BPF_ANY);
+	if (bpf_map_update_elem(&neighbours6, &key, &entry, BPF_ANY))
+		count_learn_failure();
 }
 
-static __always_inline int nd_target_is_ours(__u32 port, struct router_interface *in, const __u8 *target)
+static __always_inline int nd_target_is_ours(struct router_interface *in, const __u8 *target)
 {
 	struct router_route6 *route;
 
 	if (link_local6(target))
 		return same_address6(target, in->link_local);
-	route = route6_of(target);
-	return route && route->kind == ROUTER_LOCAL && route->port == port;
+	route = pcn_lpm6_host(routes6, target);
+	return route && route->kind == ROUTER_LOCAL && route->interface == in->number;
 }
 
 /*
  * A sum over the whole packet that the NIC gave stays right in TC: header and message together sum to the same whatever the addresses and
  * the message are, as long as the message's checksum is right.
  */
-static __always_inline int nd_answer(struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth, struct router_nd_packet *packet)
+static __always_inline int nd_answer(struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth,
+				     struct router_nd_packet *packet)
 {
 	struct router_nd *nd = &packet->nd;
 
@@ -98,7 +96,7 @@ static __always_inline int nd_answer(struct pcn_packet *pkt, struct router_inter
 	nd->icmp.icmp6_cksum = ~nd_sum(packet);
 	copy_mac(eth->h_dest, eth->h_source);
 	copy_mac(eth->h_source, in->mac);
-	return pcn_forward(pkt, pkt->in_port);
+	return leave(pkt, in);
 }
 
 /* A solicitation with the sender's MAC and nothing else: the only kind that is answered here. */
@@ -118,13 +116,13 @@ static __always_inline int nd_input(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	if (hop_limit != 255)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (!eth || !nd_is_ordinary(packet))
-		return hand_up(pkt, ROUTER_CONTROL, ROUTER_UP_ND, CONTROL_LIMIT, 0, 0);
+		return hand_up(pkt, in, ROUTER_CONTROL, ROUTER_UP_ND, CONTROL_LIMIT, 0, 0);
 	if (nd_sum(packet) != 0xffff)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (same_address6(&packet->ip.saddr, in->link_local) || own6(&packet->ip.saddr))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
-	if (!nd_target_is_ours(pkt->in_port, in, packet->nd.target))
+	if (!nd_target_is_ours(in, packet->nd.target))
 		return pcn_drop(pkt, ARP_IGNORED);
-	learn6(pkt->in_port, (const __u8 *)&packet->ip.saddr, packet->nd.mac);
+	learn6(pkt->in_port, in, (const __u8 *)&packet->ip.saddr, packet->nd.mac);
 	return nd_answer(pkt, in, eth, packet);
 }

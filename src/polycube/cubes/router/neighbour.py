@@ -39,9 +39,9 @@ PROBE, PERMANENT = NeighbourState.PROBE, NeighbourState.PERMANENT
 
 
 class Key(NamedTuple):
-    """A neighbour: number of the port, and address without a zone."""
+    """A neighbour: number of the interface, and address without a zone."""
 
-    port: int
+    interface: int
     address: Address
 
 
@@ -53,10 +53,10 @@ class Seen(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A frame that waits for its next hop, as it was received, and the number of the port it came by."""
+    """A frame that waits for its next hop, without a tag, and the number of the interface it came by."""
 
     frame: bytes
-    port: int
+    interface: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
  */
 #include "local.h"
 #include "arp.h"
+#include "path.h"
 
 /* Whether a packet whose length is above the MTU does not fit after all: what the kernel will still cut into segments may. */
 static __always_inline int exceeds(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 mtu, __u32 header, __u8 proto)
@@ -79,8 +80,8 @@ static __always_inline int link_local4(__u32 address)
 }
 
 /* Rewrites what a hop changes: MACs, time to live, header checksum (RFC 1624: the sum loses 0x0100, its complement gains it). */
-static __always_inline int send4(struct pcn_packet *pkt, struct ethhdr *eth, struct iphdr *ip, struct router_interface *out,
-				 struct router_neighbour *neighbour, __u32 port)
+static __always_inline int send4(struct pcn_packet *pkt, struct ethhdr *eth, struct iphdr *ip,
+				 struct router_interface *out, struct router_neighbour *neighbour)
 {
 	__u32 check = ip->check + bpf_htons(0x0100);
 
@@ -89,23 +90,33 @@ static __always_inline int send4(struct pcn_packet *pkt, struct ethhdr *eth, str
 	ip->check = check + (check >= 0xffff);
 	copy_mac(eth->h_dest, neighbour->mac);
 	copy_mac(eth->h_source, out->mac);
-	return pcn_forward(pkt, port);
+	return leave(pkt, out);
 }
 
 /* Towards the next hop. The frame is good and for somebody else. */
-static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct ethhdr *eth, struct iphdr *ip,
-				    struct router_route4 *route, __u32 len)
+static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth,
+				    struct iphdr *ip, struct router_route4 *route, __u32 len)
 {
-	struct router_neighbour4_key key = {.port = route->port};
+	struct router_neighbour4_key key = {.interface = route->interface};
 	struct router_neighbour *neighbour;
 	struct router_interface *out;
-	__u32 gateway = word(route->gateway);
+	__u32 gateway = word(route->gateway), path = 0;
 
 	if (link_local4(ip->daddr) || link_local4(ip->saddr))
 		return pcn_drop(pkt, LINK_LOCAL);
 	if (unlikely(ip->ttl <= 1))
-		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TTL, TTL_EXCEEDED, 0, 0);
-	out = bpf_map_lookup_elem(&interfaces, &key.port);
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_TTL, TTL_EXCEEDED, 0, 0);
+	if (unlikely(route->kind == ROUTER_MULTIPATH)) {
+		struct router_path *chosen = path_of(route->group, flow4(ctx, pkt, ip), &path);
+
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		if (!chosen || !eth)
+			return pcn_drop(pkt, PCN_DROP_NO_PORT);
+		ip = (void *)(eth + 1);
+		key.interface = chosen->interface;
+		gateway = word(chosen->gateway);
+	}
+	out = interface_of(key.interface);
 	if (!out || !out->up)
 		return pcn_drop(pkt, PCN_DROP_NO_PORT);
 	if (unlikely(len > out->mtu)) {
@@ -113,9 +124,9 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 		int larger = exceeds(ctx, pkt, out->mtu, ip->ihl * 4, ip->protocol);
 
 		if (larger && may_fragment)
-			return pcn_drop(pkt, NEEDS_FRAGMENTATION);
+			return hand_up(pkt, in, ROUTER_FRAGMENTS, ROUTER_UP_FRAGMENT, NEEDS_FRAGMENTATION, path << 28 | key.interface, out->mtu);
 		if (larger)
-			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
+			return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.interface, out->mtu);
 		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip)); /* reading the transport header may have moved the data */
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
@@ -124,8 +135,23 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	*(__u32 *)key.address = gateway ? gateway : ip->daddr;
 	neighbour = bpf_map_lookup_elem(&neighbours4, &key);
 	if (unlikely(!neighbour))
-		return hand_up(pkt, ROUTER_RESOLVE, ROUTER_UP_RESOLVE, UNRESOLVED, key.port, 0);
-	return send4(pkt, eth, ip, out, neighbour, key.port);
+		return hand_up(pkt, in, ROUTER_RESOLVE, ROUTER_UP_RESOLVE, UNRESOLVED, path << 28 | key.interface, 0);
+	return send4(pkt, eth, ip, out, neighbour);
+}
+
+/* By a route that leads nowhere. */
+static __always_inline int refuse(struct pcn_packet *pkt, struct router_interface *in, __u32 kind)
+{
+	switch (kind) {
+	case ROUTER_UNREACHABLE:
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_UNREACHABLE, UNREACHABLE, 0, 0);
+	case ROUTER_PROHIBIT:
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_PROHIBITED, PROHIBITED, 0, 0);
+	case ROUTER_BLACKHOLE:
+		return pcn_drop(pkt, BLACKHOLE);
+	default:
+		return pcn_drop(pkt, BROADCAST);
+	}
 }
 
 /* 0/8, 127/8, 240/4: as a source also multicast (RFC 1122 3.2.1.3, RFC 1812 5.3.7). `first` is the first byte. */
@@ -160,14 +186,16 @@ static __always_inline int input4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 		return pcn_drop(pkt, GROUP_MAC);
 	if (unlikely(martian4(ip->saddr) || own4(ip->saddr)))
 		return pcn_drop(pkt, MARTIAN_SOURCE);
-	route = route4_of(ip->daddr);
+	if (unlikely(in->urpf && !reverse4(in, ip->saddr)))
+		return pcn_drop(pkt, REVERSE_PATH);
+	route = pcn_lpm4(routes4, ip->daddr);
 	if (unlikely(!route))
-		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_NO_ROUTE, NO_ROUTE, 0, 0);
-	if (likely(route->kind == ROUTER_UNICAST))
-		return forward4(ctx, pkt, eth, ip, route, len);
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_NO_ROUTE, NO_ROUTE, 0, 0);
+	if (likely(route->kind == ROUTER_UNICAST || route->kind == ROUTER_MULTIPATH))
+		return forward4(ctx, pkt, in, eth, ip, route, len);
 	if (route->kind == ROUTER_LOCAL)
 		return local4(ctx, pkt, in, ip->protocol, ip->ihl == 5, !!(ip->frag_off & bpf_htons(0x3fff)));
-	return pcn_drop(pkt, BROADCAST);
+	return refuse(pkt, in, route->kind);
 }
 
 /*
@@ -183,43 +211,55 @@ static __always_inline void decrement6(struct pcn_ctx *ctx, struct ipv6hdr *ip)
 }
 
 static __always_inline int send6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct ethhdr *eth, struct ipv6hdr *ip,
-				 struct router_interface *out, struct router_neighbour *neighbour, __u32 port)
+				 struct router_interface *out, struct router_neighbour *neighbour)
 {
 	mark_used(neighbour);
 	decrement6(ctx, ip);
 	copy_mac(eth->h_dest, neighbour->mac);
 	copy_mac(eth->h_source, out->mac);
-	return pcn_forward(pkt, port);
+	return leave(pkt, out);
 }
 
-static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct ethhdr *eth, struct ipv6hdr *ip,
-				    struct router_route6 *route, __u32 len)
+static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth,
+				    struct ipv6hdr *ip, struct router_route6 *route, __u32 len)
 {
-	struct router_neighbour6_key key = {.port = route->port};
+	struct router_neighbour6_key key = {.interface = route->interface};
 	struct router_neighbour *neighbour;
 	struct router_interface *out;
+	struct router_path *chosen = 0;
+	__u32 path = 0;
 
 	if (unlikely(ip->hop_limit <= 1))
-		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TTL, TTL_EXCEEDED, 0, 0);
-	out = bpf_map_lookup_elem(&interfaces, &key.port);
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_TTL, TTL_EXCEEDED, 0, 0);
+	if (unlikely(route->kind == ROUTER_MULTIPATH)) {
+		chosen = path_of(route->group, flow6(ctx, pkt, ip), &path);
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
+		if (!chosen || !eth)
+			return pcn_drop(pkt, PCN_DROP_NO_PORT);
+		ip = (void *)(eth + 1);
+		key.interface = chosen->interface;
+	}
+	out = interface_of(key.interface);
 	if (!out || !out->up)
 		return pcn_drop(pkt, PCN_DROP_NO_PORT);
 	if (unlikely(len > out->mtu)) {
 		if (exceeds(ctx, pkt, out->mtu, sizeof(*ip), ip->nexthdr))
-			return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.port, out->mtu);
+			return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_TOO_BIG, TOO_BIG, key.interface, out->mtu);
 		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(*ip));
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 		ip = (void *)(eth + 1);
 	}
-	if (route->connected)
+	if (unlikely(chosen))
+		copy_address6(key.address, chosen->gateway);
+	else if (route->connected)
 		copy_address6(key.address, &ip->daddr);
 	else
 		copy_address6(key.address, route->gateway);
 	neighbour = bpf_map_lookup_elem(&neighbours6, &key);
 	if (unlikely(!neighbour))
-		return hand_up(pkt, ROUTER_RESOLVE, ROUTER_UP_RESOLVE, UNRESOLVED, key.port, 0);
-	return send6(ctx, pkt, eth, ip, out, neighbour, key.port);
+		return hand_up(pkt, in, ROUTER_RESOLVE, ROUTER_UP_RESOLVE, UNRESOLVED, path << 28 | key.interface, 0);
+	return send6(ctx, pkt, eth, ip, out, neighbour);
 }
 
 /* :: and ::1 */
@@ -260,41 +300,45 @@ static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 			return local6(ctx, pkt, in, ip->nexthdr, ip->hop_limit);
 		return pcn_drop(pkt, LINK_LOCAL);
 	}
-	route = route6_of(to);
+	if (unlikely(in->urpf && !reverse6(in, from)))
+		return pcn_drop(pkt, REVERSE_PATH);
+	route = pcn_lpm6(routes6, to);
 	if (route && route->kind == ROUTER_LOCAL)
 		return local6(ctx, pkt, in, ip->nexthdr, ip->hop_limit);
 	if (unlikely(link_local6(from)))
 		return pcn_drop(pkt, LINK_LOCAL);
 	if (unlikely(!route))
-		return hand_up(pkt, ROUTER_ERRORS, ROUTER_UP_NO_ROUTE, NO_ROUTE, 0, 0);
-	return forward6(ctx, pkt, eth, ip, route, len);
+		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_NO_ROUTE, NO_ROUTE, 0, 0);
+	if (unlikely(route->kind != ROUTER_UNICAST && route->kind != ROUTER_MULTIPATH))
+		return refuse(pkt, in, route->kind);
+	return forward6(ctx, pkt, in, eth, ip, route, len);
 }
 
-static __always_inline int has_tag(struct pcn_ctx *ctx)
+static __always_inline __be16 ethertype(const struct ethhdr *eth)
 {
-	__u16 tci, proto;
-
-	return pcn_hw_vlan(ctx, &tci, &proto);
+	return *(__be16 *)((__u8 *)eth + 2 * ETH_ALEN); /* by its name it would be read byte by byte: the struct is packed */
 }
 
-/* A frame arrives at a port: for the port's MAC or a group, untagged, and then by its protocol. */
-HANDLER(ingress)
+/* TCI of the outer 802.1Q tag; 0: there is none, -1: one of another kind. */
+static __always_inline int tag_of(struct pcn_ctx *ctx, struct ethhdr *eth, __u16 *tci)
 {
-	__u32 port = pkt->in_port;
-	struct router_interface *in = bpf_map_lookup_elem(&interfaces, &port);
-	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
-	int group;
+	struct pcn_vlan_header *header = (void *)(eth + 1);
+	__u16 proto;
 
-	if (unlikely(!eth))
-		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	if (unlikely(!in || !in->up))
-		return pcn_drop(pkt, PCN_DROP_NO_PORT);
-	group = eth->h_dest[0] & 1;
-	if (unlikely(!group && !same_mac(eth->h_dest, in->mac)))
-		return pcn_drop(pkt, OTHER_MAC);
-	if (unlikely(has_tag(ctx)))
-		return pcn_drop(pkt, TAGGED);
-	switch (*(__be16 *)((__u8 *)eth + 2 * ETH_ALEN)) { /* by its name it would be read byte by byte: the struct is packed */
+	if (unlikely(pcn_hw_vlan(ctx, tci, &proto)))
+		return proto == bpf_htons(ETH_P_8021Q) ? 1 : -1;
+	if (likely(!pcn_is_vlan(ethertype(eth))))
+		return 0;
+	if (ethertype(eth) != bpf_htons(ETH_P_8021Q))
+		return -1;
+	*tci = bpf_ntohs(header->tci);
+	return 1;
+}
+
+/* Behind Ethernet header and tag. */
+static __always_inline int input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, struct ethhdr *eth, int group)
+{
+	switch (ethertype(eth)) {
 	case bpf_htons(ETH_P_IP):
 		return input4(ctx, pkt, in, eth, group);
 	case bpf_htons(ETH_P_IPV6):
@@ -307,4 +351,48 @@ HANDLER(ingress)
 	default:
 		return pcn_drop(pkt, NOT_IP);
 	}
+}
+
+/* What is forwarded gets the tag of the interface it leaves by. */
+static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, int verdict)
+{
+	__u32 number = pkt->out_port;
+
+	if (likely(verdict != PCN_FORWARD || number < ROUTER_PORTS))
+		return verdict;
+	pkt->out_port = number & 0xffff;
+	return pcn_vlan_push(ctx, pkt, ETH_P_8021Q, number >> 16) ? pcn_drop(pkt, PCN_DROP_MALFORMED) : PCN_FORWARD;
+}
+
+/* A frame arrives: at a port, or by its tag at one of the port's VLANs (VLAN 0 is none, IEEE 802.1Q 6.9.1); for its MAC or a group. */
+HANDLER(ingress)
+{
+	struct ethhdr *eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
+	struct router_interface *in;
+	__u32 number = pkt->in_port;
+	__u16 tci = 0, proto;
+	int group, tag;
+
+	if (unlikely(!eth))
+		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	tag = tag_of(ctx, eth, &tci);
+	if (unlikely(tag < 0))
+		return pcn_drop(pkt, TAGGED);
+	number |= (tci & 0xfff) << 16;
+	in = interface_of(number);
+	if (unlikely(!in || !in->up))
+		return pcn_drop(pkt, number < ROUTER_PORTS ? PCN_DROP_NO_PORT : TAGGED);
+	group = eth->h_dest[0] & 1;
+	if (unlikely(!group && !same_mac(eth->h_dest, in->mac)))
+		return pcn_drop(pkt, OTHER_MAC);
+	if (unlikely(tag)) {
+		if (pcn_vlan_pop(ctx, pkt))
+			return pcn_drop(pkt, PCN_DROP_MALFORMED);
+		if (pcn_hw_vlan(ctx, &tci, &proto)) /* in TC, the kernel moves a second one out of the bytes */
+			return pcn_drop(pkt, TAGGED);
+		eth = pcn_at(ctx, 0, ETH_HLEN + sizeof(struct iphdr));
+		if (!eth)
+			return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	}
+	return output(ctx, pkt, input(ctx, pkt, in, eth, group));
 }

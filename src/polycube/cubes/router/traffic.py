@@ -44,6 +44,18 @@ class Reason(IntEnum):
     TTL = 5
     TOO_BIG = 6
     LOCAL = 7
+    FRAGMENT = 8
+    UNREACHABLE = 9
+    PROHIBITED = 10
+
+
+ERRORS = {
+    Reason.NO_ROUTE: Error.NO_ROUTE,
+    Reason.TTL: Error.TIME_EXCEEDED,
+    Reason.TOO_BIG: Error.TOO_BIG,
+    Reason.UNREACHABLE: Error.UNREACHABLE,
+    Reason.PROHIBITED: Error.PROHIBITED,
+}
 
 
 class Outside(Protocol):
@@ -51,6 +63,9 @@ class Outside(Protocol):
 
     maps: MapViews
     log: FilteringBoundLogger
+
+    @property
+    def route_table_size(self) -> int: ...
 
     def interfaces(self) -> Mapping[int, Interface]: ...
 
@@ -72,8 +87,7 @@ class Traffic:
 
     def packet(self, received: Received) -> None:
         """A frame from the data plane."""
-        ports = self._outside.interfaces()
-        port = ports.get(received.port.number) if received.port is not None else None
+        port = self._outside.interfaces().get(received.metadata[2]) if received.port is not None else None
         if port is None or len(received.data) < 14:
             return
         if received.reason == Reason.ARP:
@@ -123,10 +137,15 @@ class Traffic:
         for table in self.neighbours.values():
             yield from table.items()
 
+    @property
+    def refused(self) -> int:
+        """Neighbours that found no room."""
+        return sum(table.refused for table in self.neighbours.values())
+
     # ---- neighbours ----
 
     def _look(self, key: Key) -> Seen | None:
-        return tables.read_neighbour(self._outside.maps, key) if key.port in self._outside.interfaces() else None
+        return tables.read_neighbour(self._outside.maps, key) if key.interface in self._outside.interfaces() else None
 
     def _arp(self, port: Interface, data: bytes) -> None:
         message = arp.read(data)
@@ -189,7 +208,7 @@ class Traffic:
             self._outside.log.warning(f"cannot keep neighbour {effect.key.address}: {error}")
 
     def _solicit(self, effect: Solicit) -> None:
-        port = self._outside.interfaces().get(effect.key.port)
+        port = self._outside.interfaces().get(effect.key.interface)
         if port is None:
             return
         target = effect.key.address
@@ -201,17 +220,23 @@ class Traffic:
             self._send(port, nd.solicitation(port.mac, port.source6(target), target, effect.mac))
 
     def _release(self, effect: Release) -> None:
-        port = self._outside.interfaces().get(effect.key.port)
+        port = self._outside.interfaces().get(effect.key.interface)
         for waiting in effect.packets if port is not None else ():
             packet = frame.read_ip(waiting.frame)
             onward = frame.forwarded(packet.data) if packet is not None else None
             if onward is not None:
                 assert port is not None
-                self._send(port, frame.ip_frame(effect.mac, port.mac, onward))
+                self._forward(port, effect.mac, onward)
+
+    def _forward(self, port: Interface, mac: Mac, packet: bytes) -> None:
+        """One hop further, in pieces if need be."""
+        fits = packet[0] >> 4 != 4 or not port.mtu or len(packet) <= port.mtu
+        for piece in [packet] if fits else frame.fragments(packet, port.mtu):
+            self._send(port, frame.ip_frame(mac, port.mac, piece))
 
     def _unreachable(self, effect: Unreachable) -> None:
         for waiting in effect.packets:
-            port = self._outside.interfaces().get(waiting.port)
+            port = self._outside.interfaces().get(waiting.interface)
             packet = frame.read_ip(waiting.frame)
             if port is not None and packet is not None:
                 self._report(Error.HOST_UNREACHABLE, port, waiting.frame, packet)
@@ -219,20 +244,16 @@ class Traffic:
     # ---- packets ----
 
     def _ip(self, port: Interface, received: Received, packet: frame.Packet) -> None:
-        if received.reason == Reason.RESOLVE:
-            self._resolve(received.data, port, packet.target)
-        elif received.reason == Reason.NO_ROUTE:
-            self._report(Error.NO_ROUTE, port, received.data, packet)
-        elif received.reason == Reason.TTL:
-            self._report(Error.TIME_EXCEEDED, port, received.data, packet)
-        elif received.reason == Reason.TOO_BIG:
-            self._report(Error.TOO_BIG, port, received.data, packet, received.metadata[1])
+        if received.reason in (Reason.RESOLVE, Reason.FRAGMENT):
+            self._resolve(received.data, port, packet.target, received.metadata[0] >> 28)
         elif received.reason == Reason.LOCAL:
             self._local(port, received.data, packet)
+        elif received.reason in ERRORS:
+            self._report(ERRORS[Reason(received.reason)], port, received.data, packet, received.metadata[1])
 
-    def _resolve(self, data: bytes, port: Interface, target: Address) -> bool:
+    def _resolve(self, data: bytes, port: Interface, target: Address, path: int = 0) -> bool:
         """A packet for a neighbour to be found; False if there is no way at all."""
-        way = tables.lookup(self._outside.maps, target)
+        way = tables.lookup(self._outside.maps, target, self._outside.route_table_size, path)
         if way is None or way[1] is not Kind.UNICAST:
             return False
         key = Key(way[0], way[2] if way[2] is not None else target)
@@ -306,6 +327,6 @@ class Traffic:
 
     def _send(self, port: Interface, data: bytes) -> None:
         try:
-            self._outside.send(port.number, data)
+            self._outside.send(port.port, frame.tagged(data, port.vlan) if port.vlan else data)
         except NotSent as error:
             self._outside.log.debug(str(error))
