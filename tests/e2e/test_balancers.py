@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load balancers with real TCP: backends that are drained and that die, daemons killed under live connections, hairpin, direct return."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+import pytest
+from scenes import clear
+
+from polycube.testing.daemon import Daemon
+from polycube.testing.hosts import FAR, Host, Lab, eventually
+
+VIP4, VIP6 = "10.96.0.1", "fd96::1"
+TYPES = pytest.mark.parametrize("type", ["TC", "XDP_DRV"])
+
+
+class Server:
+    """Says its name to whoever connects, and then what it is told. The sockets stand in the host, the threads here."""
+
+    def __init__(self, host: Host, name: str, port: int = 8080) -> None:
+        self.name = name
+        self._host = host
+        self._port = port
+        self.start()
+
+    def start(self) -> None:
+        self._connections: list[socket.socket] = []
+        self._listening = self._host.call(lambda: socket.create_server(("::", self._port), family=socket.AF_INET6, dualstack_ipv6=True))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        """As a process that dies: nobody listens any more, and what is connected is closed."""
+        for one in (self._listening, *self._connections):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self._connections.append(connection)
+                threading.Thread(target=self._echo, args=(connection,), daemon=True).start()
+
+    def _echo(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(self.name.encode() + b"\n")
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+
+class Connection:
+    """One connection of a client; `server` is who answered."""
+
+    made: ClassVar[list[Connection]] = []
+
+    def __init__(self, client: Host, vip: str, port: int = 80) -> None:
+        self._socket = client.call(lambda: socket.create_connection((vip, port), timeout=10))
+        self.made.append(self)
+        self.server = self._read(2).decode().strip()
+
+    def _read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self._socket.recv(65536)
+            if not more:
+                raise ConnectionResetError("closed")
+            data += more
+        return data
+
+    def says(self, text: bytes) -> bool:
+        """Whether it comes back."""
+        self._socket.sendall(text)
+        return self._read(len(text)) == text
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def names(client: Host, vip: str, count: int = 12) -> set[str]:
+    """Who answers new connections."""
+    found = set()
+    for _ in range(count):
+        connection = Connection(client, vip)
+        found.add(connection.server)
+    return found
+
+
+def readdress(host: Host, *addresses: str, via: Sequence[str] = ()) -> None:
+    host.run(f"ip addr flush dev {FAR} scope global")
+    for address in addresses:
+        host.run(f"ip addr add {address} dev {FAR}" + (" nodad" if ":" in address else ""))
+    for gateway in via:
+        host.run(f"ip route replace default via {gateway} dev {FAR} onlink")
+
+
+@pytest.fixture(scope="module")
+def hosts(lab: Lab) -> list[Host]:
+    made = [lab.host(f"b{number}") for number in range(4)]
+    readdress(made[0], "10.0.1.1/24", "fd01::1/64", via=["10.0.1.254", "fd01::fe"])
+    for number, host in enumerate(made[1:], 1):
+        readdress(host, f"10.0.2.{number}/24", f"fd02::{number}/64", via=["10.0.2.254", "fd02::fe"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def servers(hosts: list[Host]) -> Iterator[list[Server]]:
+    made = [Server(host, f"s{number}") for number, host in enumerate(hosts[1:], 1)]
+    yield made
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def clean(daemon: Daemon) -> Iterator[None]:
+    yield
+    for connection in Connection.made:
+        connection.close()
+    Connection.made.clear()
+    if not daemon.running:
+        daemon.start()
+    clear(daemon)
+
+
+def backends(version: int, numbers: Sequence[int], port: int = 8080) -> list[dict[str, object]]:
+    return [{"ip": f"10.0.2.{number}" if version == 4 else f"fd02::{number}", "port": port} for number in numbers]
+
+
+def scene(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    """Client, balancer, router, bridge, servers."""
+    bridged = [{"name": f"p{number}", "peer": host.netdev} for number, host in enumerate(hosts[1:], 1)]
+    daemon.post("simplebridge/br1", {"type": type, "ports": [*bridged, {"name": "up"}]})
+    lan = {"name": "lan", "ip": "10.0.1.254/24", "secondaryip": [{"ip": "fd01::fe/64"}]}
+    net = {"name": "net", "ip": "10.0.2.254/24", "secondaryip": [{"ip": "fd02::fe/64"}]}
+    daemon.post("router/r1", {"type": type, "ports": [lan, net]})
+    ports = [{"name": "front", "type": "FRONTEND", "peer": hosts[0].netdev}, {"name": "back", "type": "BACKEND"}]
+    services = [{"vip": vip, "vport": 80, "proto": "TCP", "backend": backends(v, (1, 2, 3))} for v, vip in ((4, VIP4), (6, VIP6))]
+    daemon.post("lbrp/lb1", {"type": type, "ports": ports, "service": services})
+    daemon.post("connect", {"peer1": "br1:up", "peer2": "r1:net"})
+    daemon.post("connect", {"peer1": "lb1:back", "peer2": "r1:lan"})
+
+
+def backend(version: int, number: int) -> str:
+    vip, ip = (VIP4, f"10.0.2.{number}") if version == 4 else (VIP6, f"fd02::{number}")
+    return f"lbrp/lb1/service/{vip}/80/TCP/backend/{ip}"
+
+
+@TYPES
+def test_live_connections_outlive_drain_removal_and_daemon(daemon: Daemon, hosts: list[Host], servers: list[Server], type: str) -> None:
+    scene(daemon, hosts, type)
+    live = [Connection(hosts[0], vip) for vip in (VIP4, VIP6) for _ in range(12)]
+    assert {connection.server for connection in live} == {"s1", "s2", "s3"}
+    for version, vip in ((4, VIP4), (6, VIP6)):
+        daemon.patch(backend(version, 1), {"state": "DRAIN"})
+        daemon.delete(backend(version, 2))
+        assert names(hosts[0], vip) == {"s3"}
+    assert all(connection.says(b"still there?") for connection in live)
+    flows = daemon.get(backend(4, 3))["flows"]
+    daemon.kill()
+    assert all(connection.says(b"x" * 20_000) for connection in live)
+    assert names(hosts[0], VIP4, 3) == names(hosts[0], VIP6, 3) == {"s3"}
+    daemon.start()
+    assert all(connection.says(b"and now?") for connection in live)
+    assert daemon.get(backend(4, 3))["flows"] == flows + 3
+    daemon.patch(backend(4, 1), {"state": "ACTIVE"})
+    assert names(hosts[0], VIP4, 24) == {"s1", "s3"}
+    assert daemon.drops("lb1") == {}
+
+
+def health(daemon: Daemon, number: int) -> Callable[[], bool]:
+    return lambda: daemon.get(backend(4, number))["health"] == "UP"
+
+
+@pytest.mark.parametrize("type", ["TC"])
+def test_a_dying_backend_is_found_out_and_its_clients_are_told(daemon: Daemon, hosts: list[Host], servers: list[Server], type: str) -> None:
+    """By checks that come from behind the balancer's port: the test's own namespace has no way to the servers."""
+    scene(daemon, hosts, type)
+    daemon.patch("lbrp/lb1/probe", {"ip": "10.0.1.250/24", "gateway": "10.0.1.254"})
+    check = {"type": "TCP", "interval": 100, "timeout": 500, "fall": 2, "rise": 1}
+    daemon.patch(f"lbrp/lb1/service/{VIP4}/80/TCP", {"health-check": check})
+    for number in (1, 2, 3):
+        eventually(health(daemon, number), f"server {number} to be up", 15)
+    live = [Connection(hosts[0], VIP4) for _ in range(12)]
+    assert {connection.server for connection in live} == {"s1", "s2", "s3"}
+    hosts[2].run(f"ip link set {FAR} down")
+    try:
+        eventually(lambda: not health(daemon, 2)(), "server 2 to be down", 15)
+        assert "backend 10.0.2.2 of 10.96.0.1 80 TCP is DOWN" in daemon.logged("is DOWN")
+        assert names(hosts[0], VIP4) == {"s1", "s3"}
+        for connection in live:
+            if connection.server != "s2":
+                assert connection.says(b"we are fine")
+            else:
+                with pytest.raises(ConnectionResetError):
+                    connection.says(b"hello?")
+        daemon.crash()
+        assert names(hosts[0], VIP4) == {"s1", "s3"}, "a new control plane takes no dead backend for a living one"
+    finally:
+        hosts[2].run(f"ip link set {FAR} up")
+        readdress(hosts[2], "10.0.2.2/24", "fd02::2/64", via=["10.0.2.254", "fd02::fe"])
+    eventually(health(daemon, 2), "server 2 to be up again", 15)
+    assert "s2" in names(hosts[0], VIP4, 30)
+
+
+@pytest.mark.parametrize("type", ["XDP_DRV"])
+def test_pods_reach_each_other_and_themselves_by_a_vip(daemon: Daemon, hosts: list[Host], servers: list[Server], type: str) -> None:
+    """MULTI, as a Kubernetes node has it: pods before a balancer before a router. The only backend is the client itself."""
+    numbers = (1, 2)
+    ports = []
+    for n in numbers:  # pods have no neighbours but their router
+        readdress(hosts[n], f"10.0.2.{n}/32", f"fd02::{n}/128", via=["10.0.2.254", "fd02::fe"])
+        ports.append({"name": f"pod{n}", "type": "FRONTEND", "ip": f"10.0.2.{n}", "secondaryip": [f"fd02::{n}"], "peer": hosts[n].netdev})
+    services = [{"vip": vip, "vport": 80, "proto": "TCP", "backend": backends(v, [1])} for v, vip in ((4, VIP4), (6, VIP6))]
+    body = {"type": type, "port_mode": "MULTI", "ports": [*ports, {"name": "back", "type": "BACKEND"}], "service": services}
+    net = {"name": "net", "ip": "10.0.2.254/24", "secondaryip": [{"ip": "fd02::fe/64"}]}
+    daemon.post("router/r1", {"type": type, "ports": [net]})
+    daemon.post("lbrp/ilb0", body)
+    daemon.post("connect", {"peer1": "ilb0:back", "peer2": "r1:net"})
+    for vip in (VIP4, VIP6):
+        for number in numbers:
+            connection = Connection(hosts[number], vip)
+            assert connection.server == "s1" and connection.says(b"x" * 5000)
+    for n in numbers:
+        readdress(hosts[n], f"10.0.2.{n}/24", f"fd02::{n}/64", via=["10.0.2.254", "fd02::fe"])
+
+
+@pytest.mark.parametrize("type", ["XDP_SKB"])
+def test_direct_return(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    """Client, servers and both sides of the balancer on one bridge; a server is taken out and the daemon killed under connections."""
+    client, *rest = hosts
+    vips = ("10.0.3.100", "fd03::100")
+    for number, host in enumerate(hosts):
+        readdress(host, f"10.0.3.{number + 1}/24", f"fd03::{number + 1}/64")
+    for host in rest:
+        host.run("sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+        host.run(f"ip addr add {vips[0]}/32 dev lo")
+        host.run(f"ip addr add {vips[1]}/128 dev lo nodad")
+    made = [Server(host, f"d{number}", 80) for number, host in enumerate(rest, 1)]
+    try:
+        bridged = [{"name": f"p{number}", "peer": host.netdev} for number, host in enumerate(hosts)]
+        daemon.post("simplebridge/br1", {"type": type, "ports": [*bridged, {"name": "front"}, {"name": "back"}]})
+        pool = [{"id": number, "mac": host.mac, "ip": f"10.0.3.{number + 1}"} for number, host in enumerate(rest, 1)]
+        six = {"vip": vips[1], "vport": 80, "proto": "TCP", "backend": pool}
+        ports = [{"name": "front", "type": "FRONTEND"}, {"name": "back", "type": "BACKEND"}]
+        frontend = {"vip": vips[0], "mac": "02:00:00:00:00:64"}
+        body = {"type": type, "ports": ports, "frontend": frontend, "backend": {"pool": pool}, "service": [six]}
+        daemon.post("lbdsr/lb1", body)
+        for side in ("front", "back"):
+            daemon.post("connect", {"peer1": f"br1:{side}", "peer2": f"lb1:{side}"})
+        live = [Connection(client, vip) for vip in vips for _ in range(12)]
+        assert {connection.server for connection in live} == {"d1", "d2", "d3"}
+        daemon.delete("lbdsr/lb1/backend/pool/1")
+        assert names(client, vips[0]) == {"d2", "d3"}
+        daemon.crash()
+        kept = [connection for connection in live if connection.server != "d1"]
+        assert all(connection.says(b"x" * 5000) for connection in kept)
+        assert names(client, vips[0]) == {"d2", "d3"}
+        daemon.patch("lbdsr/lb1/probe", {"ip": "10.0.3.250/24"})
+        daemon.patch("lbdsr/lb1/backend", {"health-check": {"type": "HTTP", "port": 80, "interval": 100, "fall": 1}})
+        eventually(lambda: daemon.get("lbdsr/lb1/backend/pool/2")["health"] == "DOWN", "a server that speaks no HTTP to be down", 15)
+    finally:
+        for server in made:
+            server.stop()
+        for host in rest:
+            host.run("ip addr flush dev lo scope global")
+        readdress(client, "10.0.1.1/24", "fd01::1/64", via=["10.0.1.254", "fd01::fe"])
+        for number, host in enumerate(rest, 1):
+            readdress(host, f"10.0.2.{number}/24", f"fd02::{number}/64", via=["10.0.2.254", "fd02::fe"])
