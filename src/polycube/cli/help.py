@@ -97,7 +97,15 @@ WORD_HELP = {
         "fusing br1 set enabled=false",
     ),
     ("openapi", ""): ((("show", "command", "Show it, best with -json"),), "openapi -json"),
-    ("services", ""): ((("show", "command", COMMAND_TEXTS["show"]),), ""),
+    ("services", ""): (
+        (
+            ("show", "command", COMMAND_TEXTS["show"]),
+            ("add", "command", "Load a service: name, and uri, its folder by the whole path or module:Class"),
+            ("del", "command", "Unload a service that has no cubes"),
+            ("<name> reload", "action", "Take its files as they are now, under traffic"),
+        ),
+        "services add name=mine uri=/srv/mine",
+    ),
     ("metrics", ""): ((("show", "command", "Show counters of ports, drops and workers"),), ""),
     ("services", "show"): ((("<name>", "string", "Name of the service"),), "services show myservice"),
 }

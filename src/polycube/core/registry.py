@@ -24,10 +24,11 @@ VARIABLE = "POLYCUBE_SERVICES"
 
 @dataclass(frozen=True)
 class Installed:
-    """A service: `target` is "module:Class"."""
+    """A service: `target` is "module:Class", `path` a folder where its module is found, if that is not on the path of all."""
 
     name: str
     target: str
+    path: str = ""
 
     @cached_property
     def cls(self) -> type[Cube[Any]]:

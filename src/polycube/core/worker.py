@@ -53,6 +53,7 @@ class WorkerSettings:
     device: str
     heartbeat: float
     memory: int  # bytes; 0: no limit
+    path: str = ""  # where else the module may be found
 
 
 class Worker:
@@ -90,6 +91,8 @@ class Worker:
     def hello(self) -> dict[str, Any]:
         """Loads the service."""
         module, _, name = self.settings.target.partition(":")
+        if self.settings.path and self.settings.path not in sys.path:
+            sys.path.insert(0, self.settings.path)
         cls = getattr(importlib.import_module(module), name)
         if not (isinstance(cls, type) and issubclass(cls, Cube)):
             raise TypeError(f"{self.settings.target} is no Cube")

@@ -110,11 +110,20 @@ class Api:
 
     async def _services(self, request: Request, path: Path) -> Response:
         services = self.controller.services()
+        if len(path) == 2 and path[1] == "reload":
+            allow(request, ("POST",), "/".join(("services", *path)))
+            await self.controller.reload_service(path[0])
+            return Response(status_code=200)
         if len(path) > 1:
             raise NotFound("Cannot find a matching route.")
-        allow(request, ("GET", "OPTIONS"), "/".join(("services", *path)))
+        allow(request, ("GET", "DELETE", "OPTIONS") if path else ("GET", "POST", "OPTIONS"), "/".join(("services", *path)))
         if request.method == "OPTIONS":
             return options(request, lambda command: _named("name", "service", "Name of the service", list(services)))
+        if request.method == "POST":
+            return await self._add_service(request)
+        if request.method == "DELETE":
+            await self.controller.remove_service(path[0])
+            return Response(status_code=204)
         if not path:
             return answer([_service(one) for one in services.values()])
         service = services.get(path[0])
@@ -122,6 +131,13 @@ class Api:
             raise NoSuchService(path[0], list(services))
         module = yang(service.name, service.config, service.description, service.version)
         return answer([{**_service(service), "datamodel": module, "model": describe(service.config)}])
+
+    async def _add_service(self, request: Request) -> Response:
+        given = await _fields(request, "services", ("uri", "name"), ("type",))
+        if given.get("type", "lib") != "lib":
+            raise problem(Tag.INVALID_VALUE, ("services", "type"), f"cannot be {given['type']}: expected lib, a service in Python")
+        await self.controller.add_service(given["name"], given["uri"])
+        return Response(status_code=201)
 
     async def _cubes(self, request: Request, path: Path) -> Response:
         cubes = self.controller.cubes()

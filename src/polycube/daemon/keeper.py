@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import count
@@ -305,6 +305,36 @@ class Keeper:
         if change:
             await self.store.save(change)
         self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), self._kept.absent)
+
+    # ---- services that change ----
+
+    async def renew(self, service: str, entries: Mapping[str, Entry], stand: Callable[[], Awaitable[None]]) -> None:
+        """A service's code and model are others: its cubes, `entries`, get its programs; tables are kept, and new ones filled. `stand` is
+        called when it is done, before the cubes' new control plane begins with its work."""
+        async with self._asking[service], self._lock:
+            draft = Draft({**self.entries, **entries}, self.attached, self._kept.absent)
+            world = await self._drawn(draft, lambda _: None)
+            facts = Facts(draft, self.states, self.present)
+            told = {entry.uuid: self._told.pop(entry.uuid) for entry in entries.values() if entry.uuid in self._told}
+            answers, done = Answers(), list[Operation]()
+            try:
+                answers = await self._ask(draft, [(entry, facts.of(entry)) for entry in entries.values()])
+                built, states = build(granted(world, answers.wishes))
+                resources = self.fuser.kept(built)
+                done += await self._execute(plan(self.executor.resources, resources).loading, draft)
+                writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+                steps = plan(self.executor.resources, resources, writes)
+                done += await self._execute(steps, draft)
+            except BaseException:
+                await self.executor.undo(done)
+                await self._rollback(answers)
+                self._told.update(told)
+                raise
+            self.entries, self.states = draft.cubes, states
+            self._version += 1
+            await self._save(draft)
+            await stand()
+            await self._conclude(steps, answers, ())
 
     # ---- start and events ----
 

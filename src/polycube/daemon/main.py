@@ -26,6 +26,7 @@ from polycube.core.paths import Paths
 from polycube.core.registry import installed
 from polycube.daemon import log as logs
 from polycube.daemon.api import build_app
+from polycube.daemon.catalogue import Catalogue
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
@@ -74,22 +75,27 @@ async def run(options: Options) -> None:
                 edited=lambda uuid, edits: manager.edited(uuid, edits),
                 logged=logs.relay,
                 announced=lambda kind, data: keeper.events.announce(kind, **data),
+                path=lambda service: services[service].path,
                 paths=kernel.paths,
             )
             fusing = Fusing(background, Refusals(options.cache / "refused.json"), not options.no_fuse)
             keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
-            manager = Manager(services, objects, keeper)
+            catalogue = Catalogue(services, objects, keeper)
+            manager = Manager(services, objects, keeper, catalogue)
+            await catalogue.restore()
             workers.start()
             await keeper.start(list(watcher.netdevs.values()))
             log.info("cubes are taken over", cubes=len(keeper.entries))
             await begin(options, manager)
             datalogs = DataLogs(kernel.logs(), lambda number, line: logs.relay(*_named(keeper, number, line)))
             watching = asyncio.create_task(watch(watcher, keeper))
+            catalogue.watch()
             try:
                 await serve(options, door, build_app(manager), lambda: ended(stop, watching))
             finally:
                 watching.cancel()
                 datalogs.close()
+                catalogue.close()
                 await keeper.close()
 
 

@@ -12,6 +12,7 @@ import structlog
 from polycube import __version__
 from polycube.core.kernel import INTERNAL
 from polycube.core.registry import Installed
+from polycube.daemon.catalogue import Catalogue
 from polycube.daemon.controller import (
     Change,
     CubeView,
@@ -42,19 +43,19 @@ PATIENCE = 2.0  # seconds for a cube's state when metrics are asked for
 class Manager:
     """Implements `Controller`."""
 
-    def __init__(self, services: Mapping[str, Installed], objects: Objects, keeper: Keeper) -> None:
+    def __init__(self, services: Mapping[str, Installed], objects: Objects, keeper: Keeper, catalogue: Catalogue) -> None:
         self._installed = services
+        self._catalogue = catalogue
         self._objects = objects
         self._keeper = keeper
-        self._services = {
-            name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config, one.target)
-            for name, one in services.items()
-        }
 
     # ---- reading: Controller ----
 
     def services(self) -> Mapping[str, Service]:
-        return self._services
+        return {
+            name: Service(name, one.description, one.cls.version, "transparent" if one.transparent else "standard", one.config, one.target)
+            for name, one in self._installed.items()
+        }
 
     def cubes(self) -> Mapping[str, CubeView]:
         return {name: CubeView(name, e.service, e.uuid, e.config, self._common(e)) for name, e in self._keeper.entries.items()}
@@ -157,6 +158,15 @@ class Manager:
             raise Refused("fusing is switched as a whole: what it would do can't be shown")
         self._keeper.fuser.on = enabled
         return await self._keeper.change(lambda draft: None, dry_run)
+
+    async def add_service(self, name: str, uri: str) -> None:
+        await self._catalogue.add(name, uri)
+
+    async def reload_service(self, name: str) -> None:
+        await self._catalogue.reload(name)
+
+    async def remove_service(self, name: str) -> None:
+        await self._catalogue.remove(name)
 
     async def apply(self, document: Any, *, dry_run: bool) -> Result:
         wanted = read(document)

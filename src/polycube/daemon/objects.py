@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +39,13 @@ class Objects:
 
     async def get(self, function: Function, hook: str) -> Built:
         """The unit of one of a function for a hook. Raises CompileError."""
-        known = self._built.pop((function, hook), None)
-        if known:
-            self._built[function, hook] = known  # the latest used are the last
-            return known
+        built = self._built.pop((function, hook), None) or await self.emit(function, hook)
+        self._built[function, hook] = built  # the latest used are the last
+        self._forget_oldest()
+        return built
+
+    async def emit(self, function: Function, hook: str) -> Built:
+        """The same, from the bitcode as it is now, and not remembered."""
         data = await self._compiler.emit(function, Hook(hook))
         digest = hashlib.sha256(data).hexdigest()[:12]
         path = self._folder / f"{digest}.o"
@@ -53,10 +57,15 @@ class Objects:
         with Object.open(data, function.name[:15]) as object:
             floods = "domains" in object.maps
             piece = Piece.of(function, Hook(hook), object)
-        built = Built(f"{hook}-{digest}", data, path, floods, piece.egress, piece, reason_names(data, function.name))
-        self._built[function, hook] = built
-        self._forget_oldest()
-        return built
+        return Built(f"{hook}-{digest}", data, path, floods, piece.egress, piece, reason_names(data, function.name))
+
+    def replace(self, service: Function, built: Mapping[tuple[Function, str], Built]) -> dict[tuple[Function, str], Built]:
+        """Forgets all objects of a service but these; returns those it had, for the way back."""
+        before = {key: one for key, one in self._built.items() if key[0].folder == service.folder}
+        for key in before:
+            del self._built[key]
+        self._built.update(built)
+        return before
 
     def reasons(self, function: Function, hook: str) -> dict[int, str]:
         """Names of the drop reasons of a function; empty before it was used."""

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class WorkerStatus:
 class Workers:
     """All workers of a daemon.
 
-    - `target(service)` names the class, "module:Class"; it may raise a `PolycubeError`.
+    - `target(service)` names the class, "module:Class"; it may raise a `PolycubeError`. `path(service)`: where else its module may be.
     - `cubes(service)` lists the cubes that stand, for adoption. It is asked while requests are under way: it must not wait for them.
     - `edited(uuid, edits)` carries out what a cube wants changed in its own configuration.
     - `logged(service, line)` gets log lines: time, level, event, cube, fields, exception (text or None).
@@ -64,6 +65,7 @@ class Workers:
         edited: Callable[[str, list[Edit]], Awaitable[None]],
         logged: Callable[[str, Mapping[str, Any]], None],
         announced: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None,
+        path: Callable[[str], str] = lambda service: "",
         paths: Paths | None = None,
         device: str = INJECTION_DEVICE,
         limits: Limits | None = None,
@@ -71,6 +73,7 @@ class Workers:
         self._server = ForkServer()
         self._limits = limits or Limits()
         self._target = target
+        self._path = path
         self._context = SlotContext(self._server, cubes, edited, logged, announced, paths or Paths(), device, self._limits)
         self._slots: dict[str, Slot] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -204,6 +207,37 @@ class Workers:
             for slot in list(self._slots.values())  # metrics ask from a thread
         ]
 
+    # ---- services that change ----
+
+    @asynccontextmanager
+    async def replacing(self, service: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Within, calls go to a new process of the service. What it yields, once called, ends the one before for good; if it was not
+        called, that one has its place back afterwards."""
+        before = self._slots.get(service)
+        if before is None:
+            yield _nothing
+            return
+        made, stands = self._made(service), False
+
+        async def stand() -> None:
+            nonlocal stands
+            stands = True
+            await before.stop()
+
+        self._slots[service] = made
+        try:
+            yield stand
+        finally:
+            if not stands:
+                self._slots[service] = before
+                await made.stop()
+
+    async def retire(self, service: str) -> None:
+        """The service is gone."""
+        slot = self._slots.pop(service, None)
+        if slot:
+            await slot.stop()
+
     # ---- below ----
 
     async def _of_cube(self, service: str, method: str, args: Mapping[str, Any], doing: str) -> Any:
@@ -219,8 +253,12 @@ class Workers:
             raise PeerGone(f"the worker of {service}", "the daemon is shutting down")
         slot = self._slots.get(service)
         if slot is None:
-            slot = self._slots[service] = Slot(service, self._target(service), self._context)
-            slot.start()
+            slot = self._slots[service] = self._made(service)
+        return slot
+
+    def _made(self, service: str) -> Slot:
+        slot = Slot(service, self._target(service), self._context, self._path(service))
+        slot.start()
         return slot
 
     def _settle(self, service: str) -> None:
@@ -238,3 +276,7 @@ class Workers:
         task = asyncio.create_task(slot.stop())
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
+
+
+async def _nothing() -> None:
+    pass

@@ -75,9 +75,10 @@ class WorkerUnavailable(PolycubeError):
 class Slot:
     """Keeps a process running between `start` and `stop`."""
 
-    def __init__(self, service: str, target: str, context: SlotContext) -> None:
+    def __init__(self, service: str, target: str, context: SlotContext, path: str = "") -> None:
         self.service = service
         self.target = target
+        self.path = path
         self.state = "starting"
         self.restarts = 0
         self.last_end = ""
@@ -194,7 +195,7 @@ class Slot:
         """One process, from its fork to its end."""
         limits = self._limits
         settings = WorkerSettings(
-            self.service, self.target, str(self._context.paths.root), self._context.device, limits.heartbeat, limits.memory
+            self.service, self.target, str(self._context.paths.root), self._context.device, limits.heartbeat, limits.memory, self.path
         )
         self._verdict = ""
         process = await self._context.server.spawn(settings)
