@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, ClassVar, Literal, TypeAlias
-from urllib.parse import quote, unquote
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,18 +31,17 @@ from polycube.daemon.controller import (
     NoSuchService,
     Placement,
     Result,
-    Service,
 )
 from polycube.daemon.events import KINDS, watch_drops
 from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
 from polycube.daemon.openapi import openapi
 from polycube.daemon.snapshot import cube_of, without_peers
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
+from polycube.daemon.words import Words, bare, fields, line, named, rate, raw_path, segments, shown
 from polycube.model import Command, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 POSITIONS: dict[str, Literal["auto", "first", "last"]] = {"auto": "auto", "first": "first", "last": "last"}
-Words: TypeAlias = tuple[Any, list[str]]
 
 
 def build_app(controller: Controller) -> Starlette:
@@ -70,7 +69,7 @@ class Api:
 
     async def handle(self, request: Request) -> Response:
         """Answer any request."""
-        path = _segments(request)
+        path = segments(request)
         if path is None:
             raise NotFound("Cannot find a matching route.")
         if not path:
@@ -88,7 +87,7 @@ class Api:
         cubes = self.controller.cubes()
         if name not in cubes:
             raise NoSuchCube(name, [*cubes, *self.controller.services()])
-        raw = _raw_path(request).removeprefix(BASE)
+        raw = raw_path(request).removeprefix(BASE)
         query = request.url.query
         location = f"{BASE}{quote(cubes[name].service)}/{raw}{'?' if query else ''}{query}"
         return Response(status_code=308, headers={"Location": location})
@@ -103,7 +102,7 @@ class Api:
         def build(command: Command) -> Words:
             if command is not Command.NONE:
                 raise problem(Tag.INVALID_VALUE, ("?help",), f"cannot be {command} here: expected NONE")
-            lines = {name: {**_service(one), "simpletype": "service", "type": "leaf"} for name, one in services.items()}
+            lines = {name: {**shown(one), "simpletype": "service", "type": "leaf"} for name, one in services.items()}
             return {"params": lines}, names
 
         return options(request, build)
@@ -118,22 +117,22 @@ class Api:
             raise NotFound("Cannot find a matching route.")
         allow(request, ("GET", "DELETE", "OPTIONS") if path else ("GET", "POST", "OPTIONS"), "/".join(("services", *path)))
         if request.method == "OPTIONS":
-            return options(request, lambda command: _named("name", "service", "Name of the service", list(services)))
+            return options(request, lambda command: named("name", "service", "Name of the service", list(services)))
         if request.method == "POST":
             return await self._add_service(request)
         if request.method == "DELETE":
             await self.controller.remove_service(path[0])
             return Response(status_code=204)
         if not path:
-            return answer([_service(one) for one in services.values()])
+            return answer([shown(one) for one in services.values()])
         service = services.get(path[0])
         if service is None:
             raise NoSuchService(path[0], list(services))
         module = yang(service.name, service.config, service.description, service.version)
-        return answer([{**_service(service), "datamodel": module, "model": describe(service.config)}])
+        return answer([{**shown(service), "datamodel": module, "model": describe(service.config)}])
 
     async def _add_service(self, request: Request) -> Response:
-        given = await _fields(request, "services", ("uri", "name"), ("type",))
+        given = await fields(request, "services", ("uri", "name"), ("type",))
         if given.get("type", "lib") != "lib":
             raise problem(Tag.INVALID_VALUE, ("services", "type"), f"cannot be {given['type']}: expected lib, a service in Python")
         await self.controller.add_service(given["name"], given["uri"])
@@ -145,7 +144,7 @@ class Api:
             raise NotFound("Cannot find a matching route.")
         allow(request, ("GET", "OPTIONS") if path else ("GET", "POST", "OPTIONS"), "/".join(("cubes", *path)))
         if request.method == "OPTIONS":
-            return options(request, lambda command: _named("name", "cube", "Name of the cube", list(cubes)))
+            return options(request, lambda command: named("name", "cube", "Name of the cube", list(cubes)))
         if request.method == "POST":
             return await self._create_all(request)
         if path:
@@ -180,7 +179,7 @@ class Api:
         allow(request, ("GET", "OPTIONS"), "/".join(("netdevs", *path)))
         netdevs = {netdev["name"]: dict(netdev) for netdev in self.controller.netdevs()}
         if request.method == "OPTIONS":
-            return options(request, lambda command: _named("name", "netdev", "Name of the netdev", list(netdevs)))
+            return options(request, lambda command: named("name", "netdev", "Name of the netdev", list(netdevs)))
         if not path:
             return answer(list(netdevs.values()))
         if path[0] not in netdevs:
@@ -188,11 +187,11 @@ class Api:
         return answer(netdevs[path[0]])
 
     async def _version(self, request: Request, path: Path) -> Response:
-        _bare(request, path, "version", "GET")
+        bare(request, path, "version", "GET")
         return answer({"polycubed": {"version": self.controller.version()}})
 
     async def _metrics(self, request: Request, path: Path) -> Response:
-        _bare(request, path, "metrics", "GET")
+        bare(request, path, "metrics", "GET")
         return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
 
     async def _config(self, request: Request, path: Path) -> Response:
@@ -200,24 +199,24 @@ class Api:
         if path == ("apply",):
             allow(request, ("POST",), "config/apply")
             return await self._done(request, self.controller.apply, await body_of(request))
-        _bare(request, path, "config", "GET", "OPTIONS")
+        bare(request, path, "config", "GET", "OPTIONS")
         if request.method == "OPTIONS":
             action = {"name": "apply", "type": "action", "simpletype": "", "description": "Make what stands equal to a document on stdin"}
             return options(request, lambda command: ({"params": {"apply": action}, "commands": ["show"]}, ["show", "apply"]))
         return answer(self.controller.config())
 
     async def _openapi(self, request: Request, path: Path) -> Response:
-        _bare(request, path, "openapi", "GET")
+        bare(request, path, "openapi", "GET")
         return answer(openapi(self.controller.services().values(), self.controller.version(), BASE))
 
     async def _events(self, request: Request, path: Path) -> Response:
         """A stream without end; the client ends it."""
-        _bare(request, path, "events", "GET")
+        bare(request, path, "events", "GET")
         kinds = [kind for kind in request.query_params.get("kinds", "").split(",") if kind]
         for kind in kinds:
             if kind not in KINDS:
                 raise problem(Tag.INVALID_VALUE, ("?kinds",), f"has no {kind}{suggest(kind, KINDS)}: expected some of {', '.join(KINDS)}")
-        above = _rate(request)
+        above = rate(request)
         return StreamingResponse(self._stream(kinds, above), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def _stream(self, kinds: list[str], above: float | None) -> AsyncIterator[str]:
@@ -237,7 +236,7 @@ class Api:
         allow(request, ("GET", "OPTIONS"), "topology")
         if request.method == "OPTIONS":
             names = [str(netdev["name"]) for netdev in self.controller.netdevs()]
-            return options(request, lambda command: _named("name", "netdev", "Name of the netdev", names))
+            return options(request, lambda command: named("name", "netdev", "Name of the netdev", names))
         if path:
             return answer(dict(self.controller.topology_of(path[0])))
         return answer([summary(view) for view in self.controller.cubes().values()])
@@ -248,7 +247,7 @@ class Api:
         allow(request, ("GET", "OPTIONS"), "/".join(("units", *path)))
         found = {str(one["name"]): one for one in await self.controller.units()}
         if request.method == "OPTIONS":
-            return options(request, lambda command: _named("name", "unit", "Name of the unit", list(found)))
+            return options(request, lambda command: named("name", "unit", "Name of the unit", list(found)))
         if not path:
             return answer(list(found.values()))
         if path[0] not in found:
@@ -267,7 +266,7 @@ class Api:
         state = self.controller.fusing()
         cubes = {str(one["name"]): one for one in state["cubes"]}
         if request.method == "OPTIONS":
-            return options(request, lambda command: _named("name", "cube", "Name of the cube", list(cubes)))
+            return options(request, lambda command: named("name", "cube", "Name of the cube", list(cubes)))
         if path and path[0] not in cubes:
             raise NoSuchCube(path[0], list(cubes))
         if request.method == "GET":
@@ -286,19 +285,19 @@ class Api:
         return await self._link(request, path, "disconnect", self.controller.disconnect)
 
     async def _link(self, request: Request, path: Path, word: str, act: Callable[..., Awaitable[Result]]) -> Response:
-        _bare(request, path, word, "POST", "OPTIONS")
+        bare(request, path, word, "POST", "OPTIONS")
         if request.method == "OPTIONS":
             ports = self._ports()
-            params = {end: _line(end, "Port of a cube (cube:port), or netdev") for end in ("peer1", "peer2")}
+            params = {end: line(end, "Port of a cube (cube:port), or netdev") for end in ("peer1", "peer2")}
             return options(request, lambda command: ({"params": params}, ports))
-        given = await _fields(request, word, ("peer1", "peer2"))
+        given = await fields(request, word, ("peer1", "peer2"))
         return await self._done(request, act, given["peer1"], given["peer2"])
 
     async def _attach(self, request: Request, path: Path) -> Response:
-        _bare(request, path, "attach", "POST", "OPTIONS")
+        bare(request, path, "attach", "POST", "OPTIONS")
         if request.method == "OPTIONS":
             return self._attach_help(request)
-        given = await _fields(request, "attach", ("cube", "port"), ("position", "before", "after"))
+        given = await fields(request, "attach", ("cube", "port"), ("position", "before", "after"))
         chosen = [name for name in ("position", "after", "before") if name in given]
         if len(chosen) > 1:
             raise Conflicting(chosen[0], chosen[1])
@@ -313,17 +312,17 @@ class Api:
         return await self._done(request, self.controller.attach, given["cube"], given["port"], placement)
 
     async def _detach(self, request: Request, path: Path) -> Response:
-        _bare(request, path, "detach", "POST", "OPTIONS")
+        bare(request, path, "detach", "POST", "OPTIONS")
         if request.method == "OPTIONS":
             return self._attach_help(request)
-        given = await _fields(request, "detach", ("cube", "port"))
+        given = await fields(request, "detach", ("cube", "port"))
         return await self._done(request, self.controller.detach, given["cube"], given["port"])
 
     def _attach_help(self, request: Request) -> Response:
         services = self.controller.services()
         cubes = [v.name for v in self.controller.cubes().values() if services[v.service].kind == "transparent"]
         netdevs = [str(netdev["name"]) for netdev in self.controller.netdevs()]
-        params = {"cube": _line("cube", "Transparent cube"), "port": _line("port", "Port (cube:port) or netdev")}
+        params = {"cube": line("cube", "Transparent cube"), "port": line("port", "Port (cube:port) or netdev")}
         return options(request, lambda command: ({"params": params}, [*cubes, *self._ports(), *netdevs]))
 
     async def _done(self, request: Request, act: Callable[..., Awaitable[Result]], *arguments: Any, status: int = 200) -> Response:
@@ -334,74 +333,3 @@ class Api:
     def _ports(self) -> list[str]:
         cubes = self.controller.cubes().values()
         return [f"{view.name}:{port}" for view in cubes for port in getattr(view.config, "ports", ())]
-
-
-def _rate(request: Request) -> float | None:
-    """Frames a second above which drops are an event; None: they are not asked for."""
-    text = request.query_params.get("drops")
-    if text is None:
-        return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate < float("inf"):
-        raise problem(Tag.INVALID_VALUE, ("?drops",), f"cannot be {text!r}: expected dropped frames a second, such as 1000")
-    return rate
-
-
-def _raw_path(request: Request) -> str:
-    raw = request.scope.get("raw_path")
-    return raw.partition(b"?")[0].decode("latin-1") if isinstance(raw, bytes) else quote(request.scope["path"])
-
-
-def _segments(request: Request) -> Path | None:
-    """The decoded segments below the base; None outside it."""
-    raw = _raw_path(request)
-    if not f"{raw}/".startswith(BASE):
-        return None
-    inner = raw.removeprefix(BASE).removesuffix("/") if raw.startswith(BASE) else ""
-    return tuple(unquote(segment) for segment in inner.split("/")) if inner else ()
-
-
-def _bare(request: Request, path: Path, word: str, *methods: str) -> None:
-    if path:
-        raise NotFound("Cannot find a matching route.")
-    allow(request, methods, word)
-
-
-def _service(service: Service) -> dict[str, str]:
-    return {
-        "name": service.name,
-        "servicecontroller": service.module,
-        "description": service.description,
-        "version": service.version,
-        "pyang_repo_id": "",
-        "swagger_codegen_repo_id": "",
-    }
-
-
-def _line(name: str, description: str, kind: str = "leaf") -> dict[str, str]:
-    return {"name": name, "type": kind, "simpletype": "string", "description": description}
-
-
-def _named(name: str, element: str, description: str, names: list[str]) -> Words:
-    """Help and completion of a fixed list that can only be shown."""
-    params = {name: _line(name, description, "key")}
-    return {"params": params, "elements": [{element: one} for one in names], "commands": ["show"]}, ["show", *names]
-
-
-async def _fields(request: Request, word: str, mandatory: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:
-    """The text members of a flat body; None counts as absent."""
-    body = await body_of(request)
-    if not isinstance(body, dict):
-        raise problem(Tag.INVALID_VALUE, (word,), "needs an object")
-    for name, value in body.items():
-        if name not in (*mandatory, *optional):
-            raise problem(Tag.BAD_ATTRIBUTE, (word,), f"has no {name}{suggest(name, (*mandatory, *optional))}")
-        if value is not None and not isinstance(value, str):
-            raise problem(Tag.INVALID_VALUE, (word, name), f"cannot be {value!r}: expected text")
-    for name in mandatory:
-        if not body.get(name):
-            raise problem(Tag.MISSING_ATTRIBUTE, (word, name), "is missing")
-    return {name: value for name, value in body.items() if value}

@@ -320,7 +320,7 @@ class Keeper:
             try:
                 answers = await self._ask(draft, [(entry, facts.of(entry)) for entry in entries.values()])
                 built, states = build(granted(world, answers.wishes))
-                resources = self.fuser.kept(built)
+                resources = self.fuser.kept(built, draft.cubes)
                 done += await self._execute(plan(self.executor.resources, resources).loading, draft)
                 writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
                 steps = plan(self.executor.resources, resources, writes)
