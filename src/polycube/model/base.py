@@ -78,10 +78,16 @@ def state(description: str, *, default: Any = None, name: str | None = None, met
 
 
 def listing(
-    description: str, *, init_only: bool = False, read_only: bool = False, name: str | None = None, metric: Metric | None = None
+    description: str,
+    *,
+    init_only: bool = False,
+    read_only: bool = False,
+    keyless: bool = False,
+    name: str | None = None,
+    metric: Metric | None = None,
 ) -> Any:
-    """A list of nodes, `Keyed[Element]`, empty by default."""
-    flags = {"x-init-only": init_only, "readOnly": read_only, "x-metric": metric}
+    """A list of nodes, `Keyed[Element]`, empty by default. `keyless`, in the input of actions only: elements are told by their places."""
+    flags = {"x-init-only": init_only, "readOnly": read_only, "x-keyless": keyless, "x-metric": metric}
     return _member("list", description, name, flags, default=(), validate_default=True, exclude_if=_empty)
 
 
@@ -203,7 +209,10 @@ def key_of(element: Node) -> Any:
 
 
 class Keyed(Mapping[Any, E], Generic[E]):
-    """An immutable list of nodes keyed by their key leaves; iterates over keys, as mappings do."""
+    """An immutable list of nodes keyed by their key leaves, or where they have none (in the input of actions) by their places.
+
+    Iterates over keys, as mappings do.
+    """
 
     __slots__ = ("_elements",)
     _elements: dict[Any, E]
@@ -211,7 +220,7 @@ class Keyed(Mapping[Any, E], Generic[E]):
     def __init__(self, elements: Iterable[E] = ()) -> None:
         self._elements = {}
         for element in elements:
-            self._elements[key_of(element)] = element
+            self._elements[key_of(element) if type(element).key_attrs else len(self._elements)] = element
 
     def adding(self, *elements: Node) -> Keyed[E]:
         """A copy with these elements added, or put in the place of those with the same key."""

@@ -94,7 +94,7 @@ def _locate(cls: type[Node], loc: tuple[int | str, ...], body: Any, odd: bool) -
 
 def _keys_in(cls: type[Node], body: Any, index: int) -> Path:
     names = [key.name for key in keys(cls)]
-    if isinstance(body, dict) and all(name in body for name in names):
+    if names and isinstance(body, dict) and all(name in body for name in names):
         return tuple(str(to_wire(body[name])) for name in names)
     return (f"[{index}]",)
 

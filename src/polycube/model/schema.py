@@ -184,7 +184,7 @@ def _member(attribute: str, info: Any) -> Member:
         if typing.get_origin(info.annotation) is not Keyed:
             raise TypeError(f"{attribute}: a listing is annotated Keyed[Element]")
         (element,) = typing.get_args(info.annotation)
-        if not element.key_attrs:
+        if not element.key_attrs and not extra.get("x-keyless"):
             raise TypeError(f"{attribute}: {element.__name__} has no key")
         return Member(**common, node=element)
     node = _optional(info.annotation)[0]

@@ -89,7 +89,7 @@ def _member(member: Member, state: bool) -> Lines:
     elif member.kind is Kind.LIST:
         yield f"list {member.name} {{"
         names = " ".join(key.name for key in keys(member.child))
-        yield from _indented([f"key {quoted(names)};", *config, *description, *_children(member.child, here)])
+        yield from _indented([*([f"key {quoted(names)};"] if names else []), *config, *description, *_children(member.child, here)])
     else:
         yield f"container {member.name} {{"
         presence = [f"presence {quoted(member.description)};"] if member.presence else []

@@ -32,8 +32,11 @@ struct pcn_classify {
 	__u32 dims;
 	__u32 rows;
 	__u32 fallback; /* of the table */
+	__u32 first;    /* of the table's slots in cls_rules */
 	__u32 slot;     /* a rule, or PCN_NO_RULE */
 	__u32 passing;  /* set by pcn_matched() when the result holds for this frame only, not for all of its flow */
+	__u32 length;   /* of the frame */
+	__u32 user;     /* pcn_matched()'s */
 };
 
 /* A search under way. */
@@ -337,7 +340,7 @@ static long pcn_classify_step(__u32 number, struct pcn_search *s)
 	}
 	slot = s->scratch->word * 64 + __builtin_ctzll(s->found);
 	s->found &= s->found - 1;
-	key = s->q->side * PCN_RULES + slot;
+	key = s->q->first + slot;
 	rule = bpf_map_lookup_elem(&cls_rules, &key);
 	if (!rule)
 		return 0;
@@ -437,7 +440,10 @@ static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *
 	q->dims = table->dims;
 	q->rows = table->rows;
 	q->fallback = table->fallback;
+	q->first = table->first;
 	q->slot = PCN_NO_RULE;
+	q->length = pkt->len;
+	q->user = 0;
 	fields = &scratch->fields;
 	memset(fields, 0, sizeof(*fields));
 	reason = pcn_fields_of(ctx, pkt, q->dims, fields);

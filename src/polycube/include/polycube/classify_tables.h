@@ -81,6 +81,7 @@ struct pcn_table {
 	__u32 rows;     /* of vectors, in use */
 	__u32 fallback; /* what holds when no rule matches: the caller's business */
 	__u32 flows;    /* known flows are remembered in so many places, a power of two */
+	__u32 first;    /* of its slots in cls_rules */
 };
 
 struct pcn_base {
@@ -162,7 +163,7 @@ struct pcn_flow {
 
 MAP(cls_tables, ARRAY, __u32, __u32, PCN_TABLES); /* generation */
 MAP(cls_sides, ARRAY, __u32, struct pcn_table, PCN_TABLES *PCN_SIDES);
-MAP(cls_rules, ARRAY, __u32, struct pcn_rule, PCN_TABLES *PCN_SIDES *PCN_RULES); /* by side and slot */
+MAP(cls_rules, ARRAY, __u32, struct pcn_rule, PCN_TABLES *PCN_SIDES *PCN_RULES); /* side's first + slot */
 MAP(cls_bases, ARRAY, __u32, struct pcn_base, PCN_TABLES *PCN_SIDES *PCN_SPACES);
 MAP(cls_tops, ARRAY, __u32, struct pcn_top, PCN_TABLES *PCN_SIDES *PCN_SPACES);
 MAP_FLAGS(cls_pages, HASH, struct pcn_page_key, struct pcn_top, 8192, BPF_F_NO_PREALLOC);

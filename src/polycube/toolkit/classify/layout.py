@@ -23,7 +23,7 @@ _ROW_KEY = struct.Struct("<IIQ")
 _ROW = struct.Struct("<64Q")
 _VECTOR = struct.Struct(f"<{SLOTS // 64}Q")
 _RULE = struct.Struct("<BBHIII")
-_TABLE = struct.Struct("<6I")
+_TABLE = struct.Struct("<7I")
 _U32 = struct.Struct("<I")
 RULE_SIZE = _RULE.size
 
@@ -58,7 +58,7 @@ class Side:
     def writes(self, table: Table, dirty: Dirty) -> dict[str, list[Write]]:
         """What brings the side up to date with what is dirty, by map."""
         return {
-            "cls_rules": [self._rule(slot, table.by_slot.get(slot)) for slot in dirty.slots],
+            "cls_rules": [self._rule(self.number * table.limit + slot, table.by_slot.get(slot)) for slot in dirty.slots],
             "cls_bases": [self._base(space, table.base[space]) for space in dirty.bases],
             **self._addresses(table, dirty),
             **self._numbers(table, dirty),
@@ -77,10 +77,12 @@ class Side:
             hosts |= bool(one.lengths.get(one.width)) << space
             prefixes |= any(count for length, count in one.lengths.items() if length != one.width) << space
         rows = -(-(1 + (table.entries[-1].slot if table.entries else -1)) // (ROW_WORDS * 64))
-        return "cls_sides", [(_U32.pack(self.number), _TABLE.pack(table.dims, hosts, prefixes, rows, fallback, flows))]
+        return "cls_sides", [
+            (_U32.pack(self.number), _TABLE.pack(table.dims, hosts, prefixes, rows, fallback, flows, self.number * table.limit))
+        ]
 
-    def _rule(self, slot: int, entry: Entry | None) -> Write:
-        key = _U32.pack(self.number * SLOTS + slot)
+    def _rule(self, at: int, entry: Entry | None) -> Write:
+        key = _U32.pack(at)
         if entry is None:
             return key, bytes(_RULE.size)
         one = entry.rule.result

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from polycube.bpf import quiesce
 from polycube.toolkit.classify.layout import RULE_SIZE, SIDE_OF_KEY, SPACES, Side, Write, counter_of, nothing, u32
 from polycube.toolkit.classify.rule import Rule
-from polycube.toolkit.classify.table import SLOTS, Sets, Table
+from polycube.toolkit.classify.table import Sets, Table
 
 APART = 1000  # generations that a former process may have tried
 
@@ -56,11 +56,12 @@ class Sides:
     def places(self) -> list[tuple[int, int]]:
         """Slot and counter of each rule that stands in the kernel, in order: for `Table.restore` after a restart."""
         standing = self._standing()
-        first = (self._number * 2 + (standing & 1)) * SLOTS
+        limit = self.table.limit
+        first = (self._number * 2 + (standing & 1)) * limit
         found = []
         for key, value in self._maps["cls_rules"].packed_items() if standing else ():
             slot = int.from_bytes(key, "little") - first
-            if 0 <= slot < SLOTS and any(value):
+            if 0 <= slot < limit and any(value):
                 found.append((slot, counter_of(value)))
         return sorted(found)
 
@@ -98,5 +99,6 @@ class Sides:
         for name, side_of in SIDE_OF_KEY.items():
             view = self._maps[name]
             view.load([(key, None) for key, _ in view.packed_items() if side_of(key) == side])
-        self._maps["cls_rules"].load([(u32(side * SLOTS + slot), bytes(RULE_SIZE)) for slot in range(SLOTS)])
+        limit = self.table.limit
+        self._maps["cls_rules"].load([(u32(side * limit + slot), bytes(RULE_SIZE)) for slot in range(limit)])
         self._maps["cls_tops"].load([(u32(side * SPACES + space), bytes(1024)) for space in range(SPACES)])

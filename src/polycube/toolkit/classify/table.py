@@ -202,7 +202,7 @@ class Table:
             if matcher is None:
                 matcher = self._matchers[kind] = self.spaces[space].matcher(values)
                 matcher.rules = rules
-                moves.setdefault(space, []).append((matcher, self._elements(space, values)))
+                moves.setdefault(space, []).append((matcher, self.elements(space, values)))
                 continue
             self.spaces[space].alter(matcher, rules)
             if not matcher.rules:
@@ -215,7 +215,8 @@ class Table:
                     self.spaces[space].forget(matcher)
         self._collect()
 
-    def _elements(self, space: Space, values: Values) -> tuple[Element, ...]:
+    def elements(self, space: Space, values: Values) -> tuple[Element, ...]:
+        """What values list now: also those of a set."""
         return self._sets.get(values.set, {}).get(space, ()) if values.set else values.elements
 
     def _change_sets(self, sets: Sets) -> bool:
@@ -226,7 +227,7 @@ class Table:
         changed = False
         for (space, values), matcher in self._matchers.items():
             if values.set in names:
-                self.spaces[space].place([(matcher, self._elements(space, values))])
+                self.spaces[space].place([(matcher, self.elements(space, values))])
                 changed = True
         self._collect()
         return changed
