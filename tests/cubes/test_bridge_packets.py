@@ -125,6 +125,12 @@ def test_control_frames_of_the_link_stay_there(bridge, last):
     bridge.send(Ether(src=A, dst=f"01:80:c2:00:00:{last:02x}") / bytes(46), port=0).dropped("link_local")
 
 
+@pytest.mark.parametrize("source", ["01:00:5e:00:00:01", BROADCAST, "00:00:00:00:00:00"])
+def test_sources_that_nobody_has(bridge, source):
+    bridge.send(frame(source, B), port=0).dropped("bad_source")
+    assert len(bridge.map("fdb")) == 0
+
+
 def test_without_spanning_tree_bpdus_of_others_pass(bridge):
     bpdu = Ether(src=A, dst="01:80:c2:00:00:00") / bytes(46)
     bridge.send(bpdu, port=0).flooded(ports=[1, 3, 5])

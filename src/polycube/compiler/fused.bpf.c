@@ -46,6 +46,7 @@ void pcn_fused_cross(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct p
 	pkt->len = pcn_len(ctx);
 	pkt->flags &= PCN_META_TRACE | PCN_META_FLOODED | PCN_META_HOPS;
 	memset(pkt->metadata, 0, sizeof(pkt->metadata));
+	pkt->carry = 0;
 	pkt->parsed = 0;
 	count_rx(port->peer_id, pkt->len);
 }

@@ -90,10 +90,10 @@ HANDLER(ingress)
 		if (state == BRIDGE_DISCARDING)
 			return pcn_drop(pkt, silent ? SILENT : BLOCKED);
 	}
-	if (!(eth->h_source[0] & 1)) {
-		pcn_fdb_read(&key, eth->h_source, vlan);
-		pcn_fdb_learn(pkt, &key, now);
-	}
+	pcn_fdb_read(&key, eth->h_source, vlan);
+	if (key.address[0] & 1 || !(*(__u32 *)key.address | *(__u16 *)(key.address + 4)))
+		return pcn_drop(pkt, BAD_SOURCE);
+	pcn_fdb_learn(pkt, &key, now);
 	if (state == BRIDGE_LEARNING)
 		return pcn_drop(pkt, BLOCKED);
 	if (eth->h_dest[0] & 1)

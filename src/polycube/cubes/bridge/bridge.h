@@ -8,7 +8,8 @@
 
 #define BRIDGE_VLANS 4096
 
-DROPS(SAME_PORT,    /* the destination is where the frame came from */
+DROPS(BAD_SOURCE,   /* nobody can have sent it: a group's address, or none */
+      SAME_PORT,    /* the destination is where the frame came from */
       LINK_LOCAL,   /* an address that no bridge passes */
       NO_VLAN,      /* untagged, on a port that gives no VLAN to such frames */
       NOT_MEMBER,   /* the port is not in the frame's VLAN */

@@ -148,6 +148,6 @@ class TreePort:
             self.fd_while = self.port_times.forward_delay
 
 
-_KEPT = struct.Struct("<3BxQIQH4HI18x")
+_KEPT = struct.Struct("<3BxQIQH4HI26x")
 _FLAGS = [one.name for one in fields(TreePort) if one.type == "bool" and one.name not in ("admin_edge", "updt_info", "reselect")]
 KEPT_SIZE = _KEPT.size

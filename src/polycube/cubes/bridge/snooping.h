@@ -35,7 +35,7 @@ static __always_inline int bridge_group_of(struct pcn_ctx *ctx, struct pcn_packe
 	if (pkt->proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
 
-		if (!ip || ip->protocol == IPPROTO_IGMP || (bpf_ntohl(ip->daddr) & 0xf0000000) != 0xe0000000 ||
+		if (!ip || (bpf_ntohl(ip->daddr) & 0xf0000000) != 0xe0000000 ||
 		    (bpf_ntohl(ip->daddr) & 0xffffff00) == 0xe0000000)
 			return 0;
 		group->address[10] = group->address[11] = 0xff;
@@ -71,5 +71,7 @@ static __always_inline int bridge_is_wanted(struct pcn_ctx *ctx, struct pcn_pack
 	if (bridge_listens(&group, now))
 		return 1;
 	memset(group.address, 0, sizeof(group.address));
-	return bridge_listens(&group, now);
+	if (bridge_listens(&group, now))
+		return 1;
+	return bridge_is_snooped(ctx, pkt); /* the control plane's, which has chosen the port */
 }
