@@ -102,13 +102,8 @@ HANDLER(ingress)
 	station = pcn_fdb_find(&key, now);
 	if (!station)
 		return bridge_flood(ctx, pkt);
-	if (stp && !(station->flags & PCN_STATION_STATIC)) {
-		__u32 behind = station->port;
-		struct bridge_tree *tree = bpf_map_lookup_elem(&bridge_trees, &behind);
-
-		if (tree && (__s32)(station->seen - tree->flushed) <= 0 && tree->flushed)
-			return bridge_flood(ctx, pkt);
-	}
+	if (stp && bridge_is_void(station, vlan, now))
+		return bridge_flood(ctx, pkt);
 	if (station->port == number)
 		return pcn_drop(pkt, SAME_PORT);
 	return pcn_forward(pkt, station->port);

@@ -67,6 +67,21 @@ static __always_inline int bridge_state_of(const struct bridge_tree *tree, __u32
 	return BRIDGE_DISCARDING;
 }
 
+/* Whether a station may be elsewhere: the topology has changed since it was heard, or changes while nobody speaks the protocol. */
+static __always_inline int bridge_is_void(const struct pcn_station *station, __u16 vlan, __u32 now)
+{
+	__u32 behind = station->port;
+	struct bridge_tree *tree = bpf_map_lookup_elem(&bridge_trees, &behind);
+	int silent;
+
+	if (!tree || station->flags & PCN_STATION_STATIC)
+		return 0;
+	if (tree->flushed && (__s32)(station->seen - tree->flushed) <= 0)
+		return 1;
+	bridge_state_of(tree, behind, vlan, now, &silent);
+	return silent;
+}
+
 /* 01:80:c2:00:00:00, or 01:00:0c:cc:cc:cd of per-VLAN trees */
 static __always_inline int bridge_is_bpdu(const __u8 *address)
 {
