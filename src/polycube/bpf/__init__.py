@@ -14,7 +14,7 @@ from polycube.bpf.pin import ensure_bpffs, is_bpffs
 from polycube.bpf.probe import Features, features
 from polycube.bpf.program import Program, ProgramInfo, TestRun, sk_buff, xdp_md
 from polycube.bpf.rcu import grace, quiesce
-from polycube.bpf.ringbuf import RingBuffer
+from polycube.bpf.ringbuf import RingBuffer, RingReader
 
 __all__ = [
     "AttachType",
@@ -36,6 +36,7 @@ __all__ = [
     "ProgramInfo",
     "ProgramSpec",
     "RingBuffer",
+    "RingReader",
     "TestRun",
     "VerifierError",
     "XdpMode",

@@ -114,6 +114,17 @@ def action(path: str) -> Callable[[F], F]:
     return mark
 
 
+def stream(path: str) -> Callable[[F], F]:
+    """Marks the method that feeds an action of the model that is a stream: it is given a connected socket (socket.socket), which it owns
+    and writes to, then or later; the reader is gone when writing fails or the socket reads as ended."""
+
+    def mark(method: F) -> F:
+        method.__polycube_stream__ = path  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
 class Cube(Generic[C]):
     """One instance of a network function. Subclass it in `cubes/<service>/cube.py`."""
 
@@ -148,6 +159,9 @@ class Cube(Generic[C]):
 
         While it runs, `current`, `ports` and `parent` are those of the new configuration; they change back if the request fails.
         """
+
+    def settled(self) -> None:
+        """What was applied is stored and in effect, and `current` stays: the place for effects of a change beside map writes (files)."""
 
     def facts(self, changed: Sequence[str]) -> None:
         """Ports whose facts (number, netdev, MAC, MTU, addresses, peer) changed; writes are recorded as in `apply`."""
@@ -236,6 +250,11 @@ class Cube(Generic[C]):
     def actions(cls) -> dict[str, str]:
         """Path of each action -> name of its method."""
         return {path: name for name in dir(cls) if (path := getattr(getattr(cls, name), "__polycube_action__", None))}
+
+    @classmethod
+    def streams(cls) -> dict[str, str]:
+        """Path of each stream -> name of its method."""
+        return {path: name for name in dir(cls) if (path := getattr(getattr(cls, name), "__polycube_stream__", None))}
 
     @classmethod
     def timers(cls) -> dict[str, float]:

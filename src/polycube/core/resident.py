@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,10 @@ class Resident:
         self._show(self.standing)
         self._numbers = {port.number: port for port in self.standing.ports.values()}
         self.cube.log = self.complaints.log = self._log_of(self.name, self.uuid, str(self.standing.config.loglevel))
+        try:
+            self.cube.settled()
+        except Exception as error:
+            self.complaints.error("putting a change into effect failed", error)
         if new:
             self._tasks.append(asyncio.create_task(self._live(), name=f"start {self.name}"))
 
@@ -173,6 +178,16 @@ class Resident:
         if inspect.isawaitable(result):
             result = await result
         return dump(result) if isinstance(result, Node) else result
+
+    def stream(self, path: Sequence[str], connected: socket.socket) -> None:
+        """Hands a socket to the method that feeds a stream."""
+        assert self.standing
+        target = resolve(type(self.standing.config), path)
+        words = [*(step.member.name for step in target.steps), target.path[-1]]
+        method = self.cube.streams().get("/".join(words))
+        if method is None:
+            raise problem(Tag.OPERATION_NOT_SUPPORTED, target.path, "is no stream of this version of the service")
+        getattr(self.cube, method)(*[step.key for step in target.steps if step.has_key], connected)
 
     def forget(self, path: str, key: Any) -> bool:
         return bool(self.cube.forget(path, tuple(key) if isinstance(key, list) else key))

@@ -64,8 +64,22 @@ class Worker:
         self.service = settings.service
         self._residents: dict[str, Resident] = {}
         self._injector = Injector(Paths(Path(settings.bpffs)), settings.device)
-        names = ("hello", "ping", "create", "adopt", "change", "commit", "rollback", "state", "action", "forget", "remove", "stats")
-        self._daemon = Connection("the daemon", calls={name: getattr(self, name) for name in names}, failure=self._failed)
+        names = (
+            "hello",
+            "ping",
+            "create",
+            "adopt",
+            "change",
+            "commit",
+            "rollback",
+            "state",
+            "action",
+            "forget",
+            "remove",
+            "stats",
+            "stream",
+        )
+        self._daemon = Connection("the daemon", calls={name: getattr(self, name) for name in (*names, "stats")}, failure=self._failed)
         self._class: type[Cube[Any]] | None = None
 
     async def run(self, sock: socket.socket) -> None:
@@ -138,6 +152,17 @@ class Worker:
 
     async def action(self, uuid: str, path: Sequence[str], input: Any) -> Any:
         return await self._find(uuid).action(path, input)
+
+    def stream(self, uuid: str, path: Sequence[str], address: str) -> None:
+        """Has a cube write a stream to the socket that listens at an abstract address."""
+        resident = self._find(uuid)
+        connected = socket.socket(socket.AF_UNIX)
+        try:
+            connected.connect("\0" + address)
+            resident.stream(path, connected)
+        except BaseException:
+            connected.close()
+            raise
 
     def forget(self, uuid: str, path: str, key: Any) -> bool:
         return self._find(uuid).forget(path, key)

@@ -11,7 +11,7 @@ the first part of their path. `CubeView`s are snapshots: their configuration nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -138,6 +138,10 @@ class Controller(Protocol):
 
     async def action(self, name: str, path: Path, input: Node | None, *, dry_run: bool) -> Result:
         """Invoke an action of a cube with its validated input."""
+        ...
+
+    async def stream(self, name: str, path: Path) -> AsyncIterator[bytes]:
+        """What a cube writes to a stream, as it comes; whoever has enough closes the iterator."""
         ...
 
     async def connect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result: ...

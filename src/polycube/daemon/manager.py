@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -233,6 +234,10 @@ class Manager:
         body = dump(input) if input is not None else None
         return Result(output=await self._keeper.workers.action(entry.service, entry.uuid, path, body))
 
+    async def stream(self, name: str, path: Path) -> AsyncIterator[bytes]:
+        entry = self._entry(name)
+        return _chunks(await self._keeper.workers.stream(entry.service, entry.uuid, path))
+
     async def connect(self, peer1: str, peer2: str, *, dry_run: bool) -> Result:
         return await self._keeper.change(lambda draft: draft.connect(peer1, peer2), dry_run)
 
@@ -260,3 +265,10 @@ class Manager:
         entry = next((one for one in self._keeper.entries.values() if one.uuid == uuid), None)
         if entry:
             await self.change([EditCube(entry.name, tuple(edits))], dry_run=False)
+
+
+async def _chunks(connected: socket.socket) -> AsyncIterator[bytes]:
+    with connected:
+        connected.setblocking(False)
+        while chunk := await asyncio.get_running_loop().sock_recv(connected, 1 << 18):
+            yield chunk

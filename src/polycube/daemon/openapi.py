@@ -123,7 +123,8 @@ class _Document:
                 self._place(here, title, schema, allowed, tag, given)
                 self._below(member.child, here, f"{name}.{member.name}", tag, given)
         for action in actions(node).values():
-            self.paths[f"{path}{action.name}/"] = {"parameters": given, "post": self._action(action, name, tag)}
+            method = "get" if action.media else "post"
+            self.paths[f"{path}{action.name}/"] = {"parameters": given, method: self._action(action, name, tag)}
 
     def _place(
         self, path: str, title: str, schema: Json, allowed: tuple[str, ...], tag: str, given: list[Json], *, leaf: bool = False
@@ -142,6 +143,8 @@ class _Document:
         }
         if action.input:
             found["requestBody"] = _body(self._schema(action.input, f"{name}.{action.name}.input"))
+        if action.media:
+            found["responses"]["200"]["content"] = {action.media: {"schema": {"type": "string", "format": "binary"}}}
         if action.output:
             found["responses"]["200"]["content"] = {JSON_TYPE: {"schema": self._schema(action.output, f"{name}.{action.name}.output")}}
         return found

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from polycube.core.config import CubeConfig
 from polycube.daemon.controller import (
@@ -76,6 +76,8 @@ class Tree:
         except ModelError as error:
             raise error.within(name) from None
         allow(request, methods(target), path_text((name, *target.path)))
+        if target.action and target.action.media:
+            return await self._stream(request, view, target, target.action.media)
         if request.method in ("GET", "HEAD"):
             return await self._get(request, view, target)
         if target.kind is Kind.ACTION:
@@ -132,6 +134,12 @@ class Tree:
             names = list(members(target.cls))
             data["_links"] = links(request, here, names)
         return answer(data)
+
+    async def _stream(self, request: Request, view: CubeView, target: Target, media: str) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type=media)
+        chunks = await self.controller.stream(view.name, target.path)
+        return StreamingResponse(chunks, media_type=media, headers={"Cache-Control": "no-store"})
 
     async def _action(self, request: Request, view: CubeView, target: Target) -> Response:
         assert target.action is not None
@@ -210,7 +218,7 @@ def is_there(config: Node, target: Target) -> bool:
 def methods(target: Target) -> tuple[str, ...]:
     """The methods of a kind of place."""
     if target.kind is Kind.ACTION:
-        return ("POST", "OPTIONS")
+        return ("GET", "OPTIONS") if target.action and target.action.media else ("POST", "OPTIONS")
     if target.state:
         return ("GET", "OPTIONS")
     return ("GET", "PATCH", "OPTIONS") if target.kind is Kind.LEAF else ALL

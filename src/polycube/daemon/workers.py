@@ -13,6 +13,8 @@ next process adopt the cube as it is stored, which is what was to be committed.
 from __future__ import annotations
 
 import asyncio
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -161,6 +163,17 @@ class Workers:
         """Carries out an action; `path` as for `model.resolve`."""
         args = {"uuid": uuid, "path": list(path), "input": input}
         return await self._of_cube(service, "action", args, f"carrying out {'/'.join(path)}")
+
+    async def stream(self, service: str, uuid: str, path: Sequence[str]) -> socket.socket:
+        """A connected socket from which a stream of a cube is read; closing it ends the stream."""
+        address = f"polycube-{secrets.token_hex(16)}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("\0" + address)
+            listener.listen(1)
+            listener.setblocking(False)
+            await self._of_cube(service, "stream", {"uuid": uuid, "path": list(path), "address": address}, f"opening {'/'.join(path)}")
+            connected, _ = await asyncio.get_running_loop().sock_accept(listener)  # it is there: the call has been answered
+            return connected
 
     async def forget(self, service: str, uuid: str, path: str, key: Any = None) -> bool:
         """Removes a learned element, or all of them."""

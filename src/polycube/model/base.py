@@ -108,14 +108,20 @@ def _empty(value: Any) -> bool:
 
 
 class Action:
-    """An operation on a node: `flush: ClassVar = Action("Removes the learned entries", output=Flushed)`."""
+    """An operation on a node: `flush: ClassVar = Action("Removes the learned entries", output=Flushed)`.
+
+    With `media`, a media type, it is a stream of bytes that is read (GET) until one side has enough.
+    """
 
     name: str
 
-    def __init__(self, description: str, *, input: type[Node] | None = None, output: type[Node] | None = None, name: str = "") -> None:
+    def __init__(
+        self, description: str, *, input: type[Node] | None = None, output: type[Node] | None = None, media: str = "", name: str = ""
+    ) -> None:
         self.description = description
         self.input = input
         self.output = output
+        self.media = media
         self.name = name
 
     def __set_name__(self, owner: type, attribute: str) -> None:
