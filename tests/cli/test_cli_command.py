@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from fake_daemon import COMMAND, Ctl, FakeDaemon, Seen
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 
 def refusal(*errors: dict[str, object]) -> dict[str, object]:
@@ -418,3 +418,9 @@ def test_https_checks_the_daemon_and_shows_a_certificate(ctl: Ctl, certificate: 
     assert "systemctl" not in untrusted.stderr
     missing = ctl("c1", "show", env=url | {"POLYCUBECTL_CACERT": "/nowhere.pem"})
     assert missing.returncode == 1
+
+
+def test_a_stream_of_bytes_goes_to_standard_output_as_it_is(daemon: FakeDaemon, ctl: Ctl) -> None:
+    daemon.answers["GET cap1/stream/"] = StreamingResponse(iter([b"\x0a\x0d", b"\x0d\x0atext"]), media_type="application/x-pcapng")
+    done = ctl("cap1", "show", "stream")
+    assert (done.stdout, done.returncode) == ("\n\n\ntext", 0)  # universal newlines of the test's own pipe

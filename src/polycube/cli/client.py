@@ -15,7 +15,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from polycube.cli.errors import ConfigProblem, Unreachable
+from polycube.cli.errors import ConfigProblem, SyntaxProblem, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,14 @@ class Client:
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused before it read all: the answer says why
                     connection.sendall(message)
                 with connection.makefile("rb") as stream:
-                    return read_response(stream)
+                    status, reason, found = read_head(stream)
+                    if status == 200 and is_binary(found):
+                        connection.settimeout(None)  # it comes when it comes
+                        pour(stream)
+                        return Response(status, reason, found, b"")
+                    return Response(status, reason, found, read_body(stream, status, found))
+        except BrokenPipeError:  # of a program behind "|" that has seen enough
+            raise
         except (OSError, ValueError) as error:
             raise Unreachable(self.explain(error)) from None
 
@@ -225,10 +232,19 @@ def group_of(path: str) -> str:
         return ", or join the group that owns the socket"
 
 
-def read_response(stream: BinaryIO) -> Response:
-    """Read one answer; ValueError when it is not HTTP or ends too early."""
-    status, reason, headers = read_head(stream)
-    return Response(status, reason, headers, read_body(stream, status, headers))
+def is_binary(headers: dict[str, str]) -> bool:
+    """Whether a body is neither text nor JSON, but for a program."""
+    kind = headers.get("content-type", "text/plain")
+    return not kind.startswith("text/") and "json" not in kind
+
+
+def pour(stream: BinaryIO) -> None:
+    """A chunked body to standard output, as it comes."""
+    if sys.stdout.isatty():
+        raise SyntaxProblem("what comes is not for a terminal: send it to a program or a file, as in `... | tcpdump -nr -`")
+    for chunk in chunks(stream):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
 
 
 def read_head(stream: BinaryIO) -> tuple[int, str, dict[str, str]]:

@@ -116,6 +116,7 @@ class Listener:
         self._waiting: deque[Event] = deque()
         self._lost = 0
         self._more = asyncio.Event()
+        self._over = False
 
     def offer(self, event: Event) -> None:
         """Puts an event into the queue, if it is wanted."""
@@ -127,9 +128,14 @@ class Listener:
         self._waiting.append(event)
         self._more.set()
 
+    def end(self) -> None:
+        """No more events come."""
+        self._over = True
+        self._more.set()
+
     async def events(self) -> AsyncIterator[Event | None]:
         """Events as they come; None after a while without any."""
-        while True:
+        while not self._over:
             try:
                 await asyncio.wait_for(self._more.wait(), QUIET)
             except TimeoutError:
@@ -158,6 +164,11 @@ class Events:
         event = Event(kind, data, self._number)
         for listener in self._listeners:
             listener.offer(event)
+
+    def end(self) -> None:
+        """Ends all listening."""
+        for listener in self._listeners:
+            listener.end()
 
     def stands(self, picture: Picture) -> None:
         """What stands now; announces what is new in it."""

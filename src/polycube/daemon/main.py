@@ -91,7 +91,7 @@ async def run(options: Options) -> None:
             watching = asyncio.create_task(watch(watcher, keeper))
             catalogue.watch()
             try:
-                await serve(options, door, build_app(manager), lambda: ended(stop, watching))
+                await serve(options, door, build_app(manager), lambda: ended(stop, watching, keeper))
             finally:
                 watching.cancel()
                 datalogs.close()
@@ -114,13 +114,15 @@ async def begin(options: Options, manager: Manager) -> None:
         log.info("cubes are taken from the file", file=str(file), cubes=len(manager.cubes()))
 
 
-async def ended(stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
-    """Returns when the daemon is asked to stop, or can't go on."""
+async def ended(stop: asyncio.Event, watching: asyncio.Task[None], keeper: Keeper) -> None:
+    """Returns when the daemon is asked to stop, or can't go on; answers without end come to it then."""
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait([asked, watching], return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if watching.done():
         log.critical("watching netdevs ended", reason=str(watching.exception()))
+    keeper.events.end()
+    keeper.workers.end_streams()
 
 
 def _named(keeper: Keeper, number: int, line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

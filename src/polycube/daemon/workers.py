@@ -13,9 +13,11 @@ next process adopt the cube as it is stored, which is what was to be committed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -78,6 +80,7 @@ class Workers:
         self._path = path
         self._context = SlotContext(self._server, cubes, edited, logged, announced, paths or Paths(), device, self._limits)
         self._slots: dict[str, Slot] = {}
+        self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -173,7 +176,14 @@ class Workers:
             listener.setblocking(False)
             await self._of_cube(service, "stream", {"uuid": uuid, "path": list(path), "address": address}, f"opening {'/'.join(path)}")
             connected, _ = await asyncio.get_running_loop().sock_accept(listener)  # it is there: the call has been answered
+            self._streams.add(connected)
             return connected
+
+    def end_streams(self) -> None:
+        """Whoever reads one finds its end."""
+        for connected in self._streams:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     async def forget(self, service: str, uuid: str, path: str, key: Any = None) -> bool:
         """Removes a learned element, or all of them."""
