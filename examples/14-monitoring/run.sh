@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A monitor with code of one's own on a port of a bridge.
+# A monitor with code of one's own, and a capture, on a port of a bridge.
 . "$(dirname "$0")/../hosts.sh"
 
 # The configuration of a direction: the code in a file, and a map of it that is swapped on reading.
@@ -33,6 +33,20 @@ echo "A mistake is answered with its line, and what runs goes on."
 sed 's/eth->h_source/eth->source/' "$here/stations.c" | path | polycubectl mon1 dataplane-config set && exit 1
 ping_from h1 10.0.0.2
 polycubectl mon1 show metrics ingress-metrics stations value | grep packets
+
+echo "A capture on the same port: into a file, and live into tcpdump."
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+show polycubectl packetcapture add cap1 capture=BIDIRECTIONAL filter="icmp" dump="$folder/trace"
+show polycubectl attach cap1 br1:p1
+polycubectl cap1 show stream | tcpdump -lnr - -c 2 2>/dev/null >"$folder/live" &
+sleep 0.5
+ping_from h1 10.0.0.2
+sleep 0.3
+cat "$folder/live"
+show polycubectl cap1 show statistics
+tcpdump -nr "$folder/trace-00001.pcapng" 2>/dev/null | grep -c echo
+show polycubectl del cap1
 
 show polycubectl mon1 dataplane-config ingress-path del
 show polycubectl del mon1

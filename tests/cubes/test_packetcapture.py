@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """packetcapture: what is copied, in both hooks; losses; files, queue and streams and their bounds."""
 
+import ipaddress
 import socket
 import struct
 import subprocess
@@ -9,7 +10,7 @@ from dataclasses import replace
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
-from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.utils import PcapNgReader
 
 from polycube.bpf import RingReader
@@ -19,6 +20,7 @@ from polycube.cubes.packetcapture.filter import code
 from polycube.cubes.packetcapture.model import PacketcaptureConfig
 from polycube.cubes.packetcapture.output import Files, Queue, Stream
 from polycube.cubes.packetcapture.pcapng import Source, head
+from polycube.cubes.packetcapture.pseudonym import Pseudonyms
 from polycube.model import ModelError, load
 
 ETHER = {"src": "02:00:00:00:00:0a", "dst": "02:00:00:00:00:0b"}
@@ -303,3 +305,56 @@ def test_what_makes_no_sense_is_refused(leaf, value, said):
 def test_code_follows_the_filter():
     assert Packetcapture.code(load(PacketcaptureConfig, {"name": "cap1"})) == ()
     assert Packetcapture.code(load(PacketcaptureConfig, {"name": "cap1", "filter": "arp"}))[0].arguments == ("arp",)
+
+
+# ---- pseudonyms ----
+
+
+def test_pseudonyms_keep_prefixes_and_groups():
+    made = Pseudonyms(b"key")
+
+    def common(one, other):
+        """Leading bits that two addresses share."""
+        return len(one) * 8 - (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_length()
+
+    addresses = [ipaddress.ip_address(text).packed for text in ("10.0.0.1", "10.0.0.2", "10.0.9.1", "192.168.7.7")]
+    addresses6 = [ipaddress.ip_address(text).packed for text in ("2001:db8::1", "2001:db8::2", "2001:db8:7::1", "fe80::1")]
+    for group in (addresses, addresses6):
+        pseudonyms = [made.of(one) for one in group]
+        assert all(before != after for before, after in zip(group, pseudonyms, strict=True))
+        assert [common(group[0], one) for one in group[1:]] == [common(pseudonyms[0], one) for one in pseudonyms[1:]]
+    for address in (b"\xe0\0\0\x01", b"\xff" * 4, b"\xff" * 6, b"\x01\0\x5e\0\0\1", ipaddress.ip_address("ff02::1").packed, bytes(16)):
+        assert made.of(address) == address
+    assert made.of(bytes.fromhex("02000000000a"))[0] & 3 == 2
+    assert made.of(addresses[0]) == Pseudonyms(b"key").of(addresses[0]) != Pseudonyms(b"other").of(addresses[0])
+
+
+@pytest.mark.parametrize("frame", [V4, V6, TAGGED, Ether(**ETHER) / ARP(psrc="10.0.0.1", pdst="10.0.0.2")], ids=["v4", "v6", "vlan", "arp"])
+def test_no_address_is_left_in_headers(frame):
+    made = Pseudonyms(b"key")
+    raw = bytes(frame)
+    changed = made.frame(raw)
+    assert len(changed) == len(raw)
+    before, after = Ether(raw), Ether(changed)
+    assert [type(layer) for layer in layers(before)] == [type(layer) for layer in layers(after)]
+    for old, new in zip(layers(before), layers(after), strict=True):
+        for field in ("src", "dst", "psrc", "pdst", "hwsrc"):
+            if field in old.fields:
+                assert old.fields[field] != new.fields[field]
+    assert changed[-3:] == raw[-3:] or ARP in before
+    for cut in range(len(raw)):
+        assert len(made.frame(raw[:cut])) == cut
+
+
+def layers(packet):
+    while packet:
+        yield packet
+        packet = packet.payload
+
+
+def test_a_block_with_pseudonyms_is_a_block_still(tmp_path):
+    raw = bytes(V4)
+    data = struct.pack("<IIIII", 0, 0, 1, len(raw), len(raw)) + raw + bytes(-len(raw) % 4)
+    made = pcapng.rewritten(memoryview(pcapng.block(pcapng.PACKET, data)), Pseudonyms(b"key").frame)
+    (tmp_path / "made").write_bytes(head(SOURCE) + made)
+    assert read(tmp_path / "made") == [Pseudonyms(b"key").frame(raw)]

@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> Command:
             parse_flag(command, argument, len(arguments))
         elif "=" in argument:
             name, _, value = argument.partition("=")
-            if "=" in value or not all(name.split(".")):
+            if not all(name.split(".")):
                 raise SyntaxProblem(f"{argument} is not a valid format")
             if name in command.values:
                 raise SyntaxProblem(f"Duplicated values for {name}")

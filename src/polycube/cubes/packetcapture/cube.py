@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from polycube.cubes.packetcapture.drain import Drain, Outputs
 from polycube.cubes.packetcapture.model import Directions, PacketcaptureConfig
 from polycube.cubes.packetcapture.output import Files, Queue, Stream
 from polycube.cubes.packetcapture.pcapng import Source
+from polycube.cubes.packetcapture.pseudonym import Pseudonyms
 from polycube.model import Diff, PolycubeError
 
 BITS = {Directions.OFF: 0, Directions.INGRESS: 1, Directions.EGRESS: 2, Directions.BIDIRECTIONAL: 3}
@@ -55,6 +57,7 @@ class Packetcapture(Cube[PacketcaptureConfig]):
         self._packet: dict[str, Any] = {}  # the last one that was taken from the queue
         self._counts: Map | None = None  # of the drain's own: maps of the cube are closed and opened as programs change
         self._said = ""
+        self._pseudonyms = Pseudonyms()
 
     @classmethod
     def code(cls, config: PacketcaptureConfig) -> tuple[Code, ...]:
@@ -116,10 +119,11 @@ class Packetcapture(Cube[PacketcaptureConfig]):
         """As the configuration wants it; files go on if nothing changes that concerns them."""
         assert self.current
         config = self.current
-        description = f"{self.name} ({config.capture.lower()})"
+        description = f"{self.name} ({config.capture.lower()}{', pseudonyms' if config.anonimize else ''})"
         source = Source(self.parent or self.name, description, config.filter, config.snaplen, f"polycube {__version__}")
+        rewrite = partial(pcapng.rewritten, change=self._pseudonyms.frame) if config.anonimize else None
         if config.networkmode:
-            return Outputs(source, queue=self._queue)
+            return Outputs(source, queue=self._queue, rewrite=rewrite)
         files = before.files if before else None
         rotation = config.rotation
         limits = (rotation.size * MEGABYTE, rotation.time, rotation.files)
@@ -127,7 +131,7 @@ class Packetcapture(Cube[PacketcaptureConfig]):
             former, files = files, Files(Path(config.dump) if config.dump else _somewhere(self.name), *limits)
             if former:
                 files.written, files.unwritten = former.written, former.unwritten
-        return Outputs(source, files=files)
+        return Outputs(source, files=files, rewrite=rewrite)
 
     def _count(self) -> tuple[int, int]:
         """Packets that the filter took, and those of them that were lost."""

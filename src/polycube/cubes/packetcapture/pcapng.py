@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +56,11 @@ def packet(data: bytes) -> dict[str, Any]:
     """A packet block: its bytes, length on the wire, and time in ns since 1970."""
     _, _, _, high, low, caplen, length = _PACKET.unpack_from(data)
     return {"data": data[_PACKET.size : _PACKET.size + caplen], "length": length, "time": high << 32 | low}
+
+
+def rewritten(data: bytes | memoryview, change: Callable[[bytes], bytes]) -> bytes:
+    """A packet block whose bytes are changed to as many others."""
+    block = bytearray(data)
+    end = _PACKET.size + int.from_bytes(block[20:24], "little")
+    block[_PACKET.size : end] = change(bytes(block[_PACKET.size : end]))
+    return bytes(block)
