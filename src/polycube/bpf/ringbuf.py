@@ -65,7 +65,7 @@ class RingBuffer:
 
 
 _BUSY, _DISCARDED, _HEAD = 1 << 31, 1 << 30, 8  # BPF_RINGBUF_BUSY_BIT, _DISCARD_BIT, _HDR_SZ
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_U64 = struct.Struct("<Q")
 
 
 class RingReader:
@@ -83,39 +83,59 @@ class RingReader:
         self._position_page = mmap.mmap(map.fd, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._data = mmap.mmap(map.fd, self._page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page)
         self._view = memoryview(self._data)
+        self._words = self._view.cast("I")
         (self._position,) = _U64.unpack_from(self._position_page)
-        self._views: list[memoryview] = []
 
     def read(self, records: int = 1024, size: int = 1 << 20) -> list[memoryview]:
-        """Up to so many records, and no more after so many bytes. Empty: there are none."""
-        position, data, view, page, mask = self._position, self._data, self._view, self._page, self.size - 1
-        length_at, found, unpack = self._length_at, self._views, _U32.unpack_from
-        (end,) = _U64.unpack_from(data)
-        stop = min(end, position + size)
-        while position < stop and len(found) < records:
-            at = page + (position & mask)
-            (length,) = unpack(data, at)
+        """Up to so many records, and no more after so many bytes. Empty: there are none. The views are valid until `release`; whoever keeps
+        one keeps the memory.
+
+        Records of the same size in a row are taken at once, by slices with a step: that is several times as fast as one by one.
+        """
+        found: list[memoryview] = []
+        (end,) = _U64.unpack_from(self._data)
+        stop = min(end, self._position + size)
+        while self._position < stop and len(found) < records:
+            at = self._page + (self._position & self.size - 1)
+            length = self._words[at >> 2]
             if length & _BUSY:
                 break
-            at += _HEAD
-            whole = length & ~_DISCARDED
-            if whole == length:
-                used = whole if length_at is None else unpack(data, at + length_at)[0]
-                found.append(view[at : at + min(used, whole)])
-            position += whole + _HEAD + 7 & ~7
-        self._position = position
+            step = (length & ~_DISCARDED) + _HEAD + 7 & ~7
+            count = self._run(at, length, step, min(records - len(found), max(1, (stop - self._position) // step)))
+            if not length & _DISCARDED:
+                found += self._records(at + _HEAD, length, step, count)
+            self._position += count * step
         return found
+
+    def _run(self, at: int, length: int, step: int, most: int) -> int:
+        """How many records of this length follow each other."""
+        lengths = self._column(at, step, most)
+        return most if lengths.count(length) == most else next(i for i, one in enumerate(lengths) if one != length)
+
+    def _records(self, at: int, length: int, step: int, count: int) -> list[memoryview]:
+        view = self._view
+        if self._length_at is None:
+            return [view[begin : begin + length] for begin in range(at, at + count * step, step)]
+        used = self._column(at + self._length_at, step, count)
+        if max(used) > length:
+            used = [min(one, length) for one in used]
+        return [view[begin : begin + one] for begin, one in zip(range(at, at + count * step, step), used, strict=True)]
+
+    def _column(self, at: int, step: int, count: int) -> list[int]:
+        """The word at the same place of so many records."""
+        return self._words[at >> 2 : (at >> 2) + (count - 1) * (step >> 2) + 1 : step >> 2].tolist()
+
+    @property
+    def position(self) -> int:
+        """Bytes read since the ring was made, what stands around records included."""
+        return int(self._position)
 
     def release(self) -> None:
         """What was read makes room for more."""
-        for one in self._views:
-            one.release()
-        self._views = []
         _U64.pack_into(self._position_page, 0, self._position)
 
     def close(self) -> None:
-        for one in self._views:
-            one.release()
+        self._words.release()
         self._view.release()
         self._data.close()
         self._position_page.close()

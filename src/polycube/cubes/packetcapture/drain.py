@@ -73,16 +73,22 @@ class Drain:
                 if ending and not size:
                     break
                 quiet = 0 if size else quiet + 1
-                self._over.wait(HASTE if size > self._reader.size // 8 else REST if quiet < 50 else IDLE)
+                self._over.wait(self._rest(size, quiet))
             if last is not None:
                 last.finish(self.counts)
         except Exception as error:  # told by the cube's timer
             self.failure = f"{type(error).__name__}: {error}"
 
+    def _rest(self, size: int, quiet: int) -> float:
+        """How long to stay away after a visit that found so much, or nothing for the so many-th time."""
+        if size > self._reader.size // 8:
+            return 0
+        return HASTE if size > self._reader.size // 64 else REST if quiet < 50 else IDLE
+
     def _visit(self, outputs: Outputs) -> int:
         """Takes all there is, but not for ever; bytes of it."""
-        total = 0
-        while total < self._reader.size and (views := self._reader.read(BATCH)):
+        begin = self._reader.position
+        while self._reader.position - begin < self._reader.size and (views := self._reader.read(BATCH)):
             blocks = views if outputs.rewrite is None else [outputs.rewrite(view) for view in views]
             if outputs.files:
                 outputs.files.write(blocks, outputs.source, self.counts)
@@ -90,12 +96,11 @@ class Drain:
                 outputs.queue.write(blocks)
             for stream in list(self.streams):
                 stream.write(blocks, outputs.source)
-            total += sum(map(len, views))
             del blocks, views
             self._reader.release()
         else:
             self._reader.release()
-        return total
+        return self._reader.position - begin
 
     def _look_after_streams(self, source: Source) -> None:
         for stream in list(self.streams):

@@ -233,8 +233,10 @@ static __always_inline int record(struct pcn_ctx *ctx, struct pcn_packet *pkt, _
 	__u64 caplen = len < snaplen ? len : snaplen, now = bpf_ktime_get_ns() + (clock ? *clock : 0);
 	int reason = pcn_parse(ctx, pkt);
 
-	if (caplen <= 256)
-		CAPTURE(256);
+	if (caplen <= 128)
+		CAPTURE(128);
+	if (caplen <= 512)
+		CAPTURE(512);
 	if (caplen <= 2048)
 		CAPTURE(2048);
 	if (caplen <= 16384)
