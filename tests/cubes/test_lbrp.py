@@ -230,6 +230,8 @@ def test_affinity(lab: Lab[Lbrp], version: int) -> None:
         assert (chosen(lab, version, 4000, source=other) == home) is (home != leaving)
     for key, value in lab.cube.map("affinities").items():
         lab.cube.map("affinities")[key] = value | {"expires": 1}
+    asyncio.run(lab.service.sweep())
+    assert len(lab.cube.map("affinities")) == 0
     lab.edit(Edit(Op.MERGE, ("service", VIP[version], "80", "TCP", "backend", leaving, "state"), "ACTIVE"))
     now = {other: chosen(lab, version, 5000, source=other) for other in others}
     assert sum(now[other] == home for other, home in homes.items()) > 10, "by the client's address: the same but for what the new one took"

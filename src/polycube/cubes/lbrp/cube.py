@@ -23,7 +23,7 @@ from polycube.cubes.lbrp.services import BackendKey, Entry, ServiceKey
 from polycube.model import Diff, ModelError
 from polycube.net.addr import Address
 from polycube.toolkit.checker import Checker
-from polycube.toolkit.conntrack import Session, SessionTable, failures, packed, protocol_name, tuple_key, unpacked
+from polycube.toolkit.conntrack import GRACE, Session, SessionTable, failures, monotonic, packed, protocol_name, tuple_key, unpacked
 from polycube.toolkit.conntrack import address as unpacked_address
 from polycube.toolkit.health import CheckType, Health, Record, Target
 from polycube.toolkit.maglev import Tables, number_for, number_of
@@ -234,14 +234,20 @@ class Lbrp(Cube[LbrpConfig]):
     def _twin_of(self, session: Session) -> bytes | None:
         """The key that leads to a session from the backend's side."""
         value = unpacked(self.maps["sessions"], session)
-        source, backend = unpacked_address(value["source"]["bytes"]), unpacked_address(value["backend"]["address"]["bytes"])
+        source = unpacked_address(value["source"]["bytes"]) if value["other_source"] else session.source
+        backend = unpacked_address(value["backend"]["address"]["bytes"])
         port = socket.ntohs(value["backend"]["port"]) or session.dport
         return tuple_key(source, socket.ntohs(value["sport"]), backend, port, session.protocol)
 
     @every(5.0)
     async def sweep(self) -> None:
-        """Removes what has expired."""
+        """Removes what has expired: sessions, and clients whose backend is remembered."""
         await self.sessions.sweep()
+        view = self.maps["affinities"]
+        field = next(one for one in view.shape.value.fields if one.name == "expires")
+        limit = monotonic() - GRACE
+        gone = [key for key, value in view.packed_items() if int.from_bytes(value[field.offset : field.offset + 4], "little") < limit]
+        view.delete_many(gone)
 
     @action("session/flush")
     async def flush(self) -> Removed:

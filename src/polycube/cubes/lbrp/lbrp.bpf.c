@@ -22,18 +22,33 @@ static __always_inline void ends_of(const struct pcn_ct_packet *p, struct pcn_tr
 	}
 }
 
-/* The tuple of the flow as the backend sees it; `vport` counts if the backend is given no port of its own. */
-static __always_inline void inner_tuple(struct pcn_ct_tuple *tuple, const struct lbrp_session *session, __be16 vport, __u8 proto)
+/* As pcn_ct_find_tuple(), for entries that do not begin with their struct pcn_ct. */
+static __always_inline struct lbrp_session *session_of(const struct pcn_ct_tuple *tuple, __u32 now)
 {
-	__be16 port = session->backend.port ? session->backend.port : vport;
+	struct lbrp_session *session = bpf_map_lookup_elem(&sessions, tuple);
 
-	pcn_ct_set_tuple(tuple, session->source.bytes, session->backend.address.bytes, session->sport, port, proto, 1);
+	return session && (__s32)(now - session->ct.expires) < 0 ? session : 0;
+}
+
+/* What the backend of a session takes the client for, who is `client`. */
+static __always_inline const void *source_of(const struct lbrp_session *session, const void *client)
+{
+	return session->other_source ? session->source.bytes : client;
+}
+
+/* The tuple of the flow as the backend sees it; `ends` are those that the client sees. */
+static __always_inline void inner_tuple(struct pcn_ct_tuple *tuple, const struct lbrp_session *session, const struct pcn_translation *ends, __u8 proto)
+{
+	__be16 port = session->backend.port ? session->backend.port : ends->to.port;
+
+	pcn_ct_set_tuple(tuple, source_of(session, ends->from.address), session->backend.address.bytes, session->sport, port, proto, 1);
 }
 
 /* What a packet of the client has to become. `ends` is what it has. */
 static __always_inline void to_backend(const struct lbrp_session *session, struct pcn_translation *ends)
 {
-	copy_address(ends->from.address, session->source.bytes);
+	if (session->other_source)
+		copy_address(ends->from.address, session->source.bytes);
 	copy_address(ends->to.address, session->backend.address.bytes);
 	ends->from.port = session->sport;
 	if (session->backend.port)
@@ -119,13 +134,16 @@ static __always_inline void set_source(struct pcn_ctx *ctx, struct lbrp_session 
 	int i;
 
 	session->sport = ends->from.port;
-	copy_address(to, ends->from.address);
+	session->other_source = 1;
 	if (same_address(ends->from.address, session->backend.address.bytes)) {
 		copy_address(to, ends->to.address);
 		return;
 	}
-	if (!rewrite.on || !in_range(to, &rewrite.range))
+	copy_address(to, ends->from.address);
+	if (!rewrite.on || !in_range(to, &rewrite.range)) {
+		session->other_source = 0;
 		return;
+	}
 #pragma unroll
 	for (i = 0; i < 4; i++)
 		to[i] = (to[i] & ~mask[i]) | new[i];
@@ -140,15 +158,15 @@ static __always_inline void set_source(struct pcn_ctx *ctx, struct lbrp_session 
  * Takes the way back for a session: 0, or a drop reason. Another flow may have it, from the same client through another service; then the
  * backend sees this one with another port. An identifier of an echo is nobody's to change.
  */
-static __always_inline int reserve(struct lbrp_work *work, const struct pcn_ct_packet *p, __be16 vport, __u32 now)
+static __always_inline int reserve(struct lbrp_work *work, const struct pcn_ct_packet *p, const struct pcn_translation *ends, __u32 now)
 {
 	struct pcn_ct_tuple *taken;
 	int try;
 
 	for (try = 0; try < LBRP_TRIES; try++) {
-		inner_tuple(&work->inner, &work->session, vport, p->tuple.proto);
+		inner_tuple(&work->inner, &work->session, ends, p->tuple.proto);
 		taken = bpf_map_lookup_elem(&returns, &work->inner);
-		if (!taken || !pcn_ct_find_tuple(&sessions, taken, now)) {
+		if (!taken || !session_of(taken, now)) {
 			if (!bpf_map_update_elem(&returns, &work->inner, &p->tuple, BPF_ANY))
 				return 0;
 			pcn_ct_count_failure();
@@ -162,13 +180,13 @@ static __always_inline int reserve(struct lbrp_work *work, const struct pcn_ct_p
 }
 
 /* Frees the way back of a session that another one takes the place of. */
-static __always_inline void release(const struct pcn_ct_packet *p, struct lbrp_work *work, __be16 vport)
+static __always_inline void release(const struct pcn_ct_packet *p, struct lbrp_work *work, const struct pcn_translation *ends)
 {
 	struct lbrp_session *old = bpf_map_lookup_elem(&sessions, &p->tuple);
 
 	if (!old)
 		return;
-	inner_tuple(&work->inner, old, vport, p->tuple.proto);
+	inner_tuple(&work->inner, old, ends, p->tuple.proto);
 	bpf_map_delete_elem(&returns, &work->inner);
 }
 
@@ -207,11 +225,11 @@ static __always_inline int opened(struct pcn_ctx *ctx, const struct pcn_ct_packe
 		return UNTRACKABLE;
 	if (!choose(service, ends, p->tuple.proto, work, now))
 		return NO_BACKEND;
-	release(p, work, ends->to.port);
+	release(p, work, ends);
 	work->session.service = service->number;
 	set_source(ctx, &work->session, ends);
 	pcn_ct_open(&work->session.ct, p, now);
-	reason = reserve(work, p, ends->to.port, now);
+	reason = reserve(work, p, ends, now);
 	if (reason)
 		return reason;
 	if (bpf_map_update_elem(&sessions, &p->tuple, &work->session, BPF_ANY)) {
@@ -233,12 +251,9 @@ static __always_inline struct lbrp_session *returning(const struct pcn_ct_packet
 	if (!found)
 		return 0;
 	*front = *found;
-	session = pcn_ct_find_tuple(&sessions, front, now);
-	if (!session || !same_address(session->backend.address.bytes, ends->from.address) ||
-	    !same_address(session->source.bytes, ends->to.address))
-		return 0;
-	/* Client and backend may be one host, or have the same ports */
-	return !pcn_has_ports(p->tuple.proto) || session->sport == ends->to.port ? session : 0;
+	session = session_of(front, now);
+	/* A host that is client and backend is shown the VIP as the client: so the addresses tell the two ways apart */
+	return session && same_address(session->backend.address.bytes, ends->from.address) ? session : 0;
 }
 
 /* Of no flow that could be told: what is for a VIP is dropped, the rest none of our business. */
@@ -267,7 +282,7 @@ static __always_inline int balance(struct pcn_ctx *ctx, struct lbrp_work *work, 
 {
 	struct pcn_ct_packet *p = &work->packet;
 	struct pcn_translation *ends = &work->ends;
-	struct lbrp_session *session = pcn_ct_find_tuple(&sessions, &p->tuple, now);
+	struct lbrp_session *session = session_of(&p->tuple, now);
 	struct lbrp_service *service;
 	int reason;
 

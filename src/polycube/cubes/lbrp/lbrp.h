@@ -53,13 +53,16 @@ struct lbrp_affinity {
 	__u32 expires; /* second, pcn_now() */
 };
 
-/* A balanced flow. The key is the tuple of client and VIP; that of client and backend leads to it by `returns`. */
+/*
+ * A balanced flow. The key is the tuple of client and VIP; that of client and backend leads to it by `returns`. In the order of use: with the
+ * end of the key, what a packet that is not TCP needs lies in one cache line.
+ */
 struct lbrp_session {
-	struct pcn_ct ct;
 	struct lbrp_backend backend;
-	struct lbrp_address source; /* what the backend takes the client for, and its port */
-	__be16 sport;
-	__u16 pad;
+	__be16 sport;          /* what the backend takes the client's port for */
+	__u16 other_source;    /* `source` counts */
+	struct pcn_ct ct;
+	struct lbrp_address source; /* what the backend takes the client for, if not for itself */
 	__u32 service;
 };
 
