@@ -210,7 +210,7 @@ class Memory:
     def drop_counts(self):
         return {}
 
-    async def metrics(self):
+    async def metrics(self, more=()):
         return "# EOF\n"
 
 

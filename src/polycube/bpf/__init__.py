@@ -12,7 +12,7 @@ from polycube.bpf.map import Map, MapInfo, MapType, u32
 from polycube.bpf.object import MapSpec, Object, ProgramSpec
 from polycube.bpf.pin import ensure_bpffs, is_bpffs
 from polycube.bpf.probe import Features, features
-from polycube.bpf.program import Program, ProgramInfo, TestRun, sk_buff, xdp_md
+from polycube.bpf.program import Program, ProgramInfo, TestRun, run_statistics, sk_buff, xdp_md
 from polycube.bpf.rcu import grace, quiesce
 from polycube.bpf.ringbuf import RingBuffer, RingReader
 
@@ -45,6 +45,7 @@ __all__ = [
     "grace",
     "is_bpffs",
     "quiesce",
+    "run_statistics",
     "sk_buff",
     "u32",
     "xdp_md",

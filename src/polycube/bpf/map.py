@@ -211,6 +211,13 @@ class Map(Handle):
             if value is not None:
                 yield key, value
 
+    def count(self) -> int:
+        """How many entries there are now."""
+        try:
+            return sum(len(keys) // self.info.key_size for keys, _ in self.raw_batches())
+        except _NoBatch:
+            return sum(1 for _ in self.keys())
+
     def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
         """`items` in parts of some thousands, for maps that are too large to be held at once."""
         try:

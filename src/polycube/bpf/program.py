@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +45,8 @@ _SK_BUFF = {  # offsets in struct __sk_buff
     "gso_segs": 164,
     "gso_size": 176,
 }
+
+_STATS_RUN_TIME = 0  # enum bpf_stats_type
 
 
 @dataclass(frozen=True)
@@ -201,3 +205,13 @@ class Program(Handle):
         left = b"" if live else bytes(ffi.buffer(out, opts.data_size_out))
         left_context = bytes(ffi.buffer(context_out, opts.ctx_size_out)) if context_out else b""
         return TestRun(int(opts.retval), left, left_context, int(opts.duration))
+
+
+@contextmanager
+def run_statistics() -> Iterator[None]:
+    """Within, the kernel counts runs of programs and the time they take: `run_cnt` and `run_time_ns` of ProgramInfo (kernel 5.8)."""
+    fd = check(lib.bpf_enable_stats(_STATS_RUN_TIME), "switch run statistics on")
+    try:
+        yield
+    finally:
+        os.close(fd)

@@ -41,6 +41,7 @@ from polycube.daemon.words import Words, bare, fields, line, named, rate, raw_pa
 from polycube.model import Command, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+MORE = ("maps", "cost")  # metrics on request
 POSITIONS: dict[str, Literal["auto", "first", "last"]] = {"auto": "auto", "first": "first", "last": "last"}
 
 
@@ -192,7 +193,8 @@ class Api:
 
     async def _metrics(self, request: Request, path: Path) -> Response:
         bare(request, path, "metrics", "GET")
-        return Response(await self.controller.metrics(), headers={"Content-Type": METRICS_TEXT})
+        more = [name for name in MORE if flag(request, name)]
+        return Response(await self.controller.metrics(more), headers={"Content-Type": METRICS_TEXT})
 
     async def _config(self, request: Request, path: Path) -> Response:
         """GET config: the whole; POST config/apply: what stands becomes that."""

@@ -11,7 +11,7 @@ the first part of their path. `CubeView`s are snapshots: their configuration nev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -156,8 +156,8 @@ class Controller(Protocol):
         """The chains at a netdev, as upstream's `topology/:ifname`."""
         ...
 
-    async def metrics(self) -> str:
-        """OpenMetrics text."""
+    async def metrics(self, more: Collection[str] = ()) -> str:
+        """OpenMetrics text. `more`: what is made on request only, of "maps" and "cost"."""
         ...
 
     def config(self) -> Mapping[str, Any]:

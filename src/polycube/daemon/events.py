@@ -34,6 +34,8 @@ KINDS = {
     "netdev-added": "a netdev appeared: netdev, ifindex, up",
     "netdev-changed": "it went up or down, or became another: netdev, ifindex, up",
     "netdev-removed": "it went: netdev, ifindex",
+    "fused": "cubes became one program: unit, cubes, entries",
+    "unfused": "they are programs of their own again: unit",
     "service-added": "a service was loaded: service",
     "service-changed": "its code was replaced: service",
     "service-failed": "its files were saved and can't be used: service, reason",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,9 @@ class Fusing:
 class Fuser:
     """The fused units of a daemon. `lock` is the keeper's: of what stands."""
 
-    def __init__(self, kernel: Kernel, executor: Executor, lock: asyncio.Lock, fusing: Fusing) -> None:
+    def __init__(self, kernel: Kernel, executor: Executor, lock: asyncio.Lock, fusing: Fusing, announce: Callable[..., None]) -> None:
         self.on = fusing.on
+        self._announce = announce
         self.off: set[str] = set()  # uuids of cubes that are not to be fused
         self.standing: dict[str, Fused] = {}
         self.made: dict[str, Made] = {}
@@ -109,6 +110,7 @@ class Fuser:
         for name in gone:
             del self.standing[name]
             self.made.pop(name, None)
+            self._announce("unfused", unit=name)
         self._touched = now
         self._wake.set()
 
@@ -225,6 +227,7 @@ class Fuser:
                 self._swapped = time.monotonic()
                 for name in good.keys() - self.standing.keys():
                     log.debug("fused", unit=good[name].spec.title, entries=" ".join(good[name].entries))
+                    self._announce("fused", unit=name, cubes=len(good[name].units), entries=list(good[name].entries))
             self.standing = good
 
 

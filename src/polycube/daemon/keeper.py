@@ -82,7 +82,7 @@ class Keeper:
         self._kept = Kept({}, {}, {}, Absent())
         self.events = Events()
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
-        self.fuser = Fuser(kernel, self.executor, self._lock, fusing)
+        self.fuser = Fuser(kernel, self.executor, self._lock, fusing, self.events.announce)
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # service -> held from question to commit
         self._version = 0  # of what stands
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from polycube import __version__
 from polycube.core.kernel import INTERNAL
 from polycube.core.registry import Installed
+from polycube.daemon import closer
 from polycube.daemon.catalogue import Catalogue
 from polycube.daemon.controller import (
     Change,
@@ -38,6 +39,7 @@ from polycube.model import Edit, ModelError, Node, Op, Path, Tag, dump, key_segm
 from polycube.model import Kind as NodeKind
 
 log = structlog.get_logger("polycubed")
+MORE = {"maps": closer.fill, "cost": closer.cost}
 PATIENCE = 2.0  # seconds for a cube's state when metrics are asked for
 
 
@@ -116,7 +118,7 @@ class Manager:
             "egress service chain": " ---> ".join([*stack[::-1], ifname]),
         }
 
-    async def metrics(self) -> str:
+    async def metrics(self, more: Collection[str] = ()) -> str:
         wanted = [entry for entry in self._keeper.entries.values() if measured(type(entry.config))]
         answers = await asyncio.gather(*(asyncio.wait_for(self.overlay(one.name), PATIENCE) for one in wanted), return_exceptions=True)
         dumps = {}
@@ -125,7 +127,7 @@ class Manager:
                 log.warning("no metrics from its state", cube=entry.name, reason=str(answer) or type(answer).__name__)
             else:
                 dumps[entry.name] = dump(entry.config, answer)
-        return await asyncio.to_thread(render, self._keeper, self.reasons, dumps)
+        return await asyncio.to_thread(render, self._keeper, self.reasons, dumps, [MORE[one] for one in more])
 
     def events(self) -> Events:
         return self._keeper.events

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from polycube.bpf import Map, u32
@@ -26,10 +26,17 @@ NAMES = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 HELP = ("Frames that a port received", "Bytes that a port received", "Frames that left by a port", "Bytes that left by a port")
 
 
-def render(keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]]) -> str:
-    """Everything, once. `reasons` names the drop reasons of a cube; `dumps` has the cubes whose models have metrics, by name."""
+More = Callable[["Keeper"], Iterator[Metric]]
+
+
+def render(
+    keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]], more: Sequence[More] = ()
+) -> str:
+    """Everything, once. `reasons` names the drop reasons of a cube; `dumps` has the cubes whose models have metrics, by name. `more`: what
+    is made on request."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(keeper, reasons, dumps))
+    registry.register(_Collector(keeper, reasons, dumps, more))
+    ProcessCollector(registry=registry)
     return generate_latest(registry).decode()
 
 
@@ -57,7 +64,14 @@ def counters_of(keeper: Keeper, name: str) -> Iterator[Callable[[bytes], list[by
 
 
 class _Collector:
-    def __init__(self, keeper: Keeper, reasons: Callable[[Entry], Mapping[int, str]], dumps: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        reasons: Callable[[Entry], Mapping[int, str]],
+        dumps: Mapping[str, Mapping[str, Any]],
+        more: Sequence[More],
+    ) -> None:
+        self.more = more
         self.keeper = keeper
         self.reasons = reasons
         self.dumps = dumps
@@ -68,6 +82,9 @@ class _Collector:
         yield self._drops()
         yield from self._workers()
         yield from self._of_models()
+        yield from self._units()
+        for one in self.more:
+            yield from one(self.keeper)
         cubes = GaugeMetricFamily("polycube_cubes", "Cubes of a service", labels=["service"])
         for service, number in Counter(entry.service for entry in self.entries).items():
             cubes.add_metric([service], number)
@@ -112,6 +129,16 @@ class _Collector:
                 for labels, value in one.samples(self.dumps[entry.name]):
                     families[name].add_metric([entry.name, *labels], value)
         yield from families.values()
+
+    def _units(self) -> Iterator[Metric]:
+        fuser = self.keeper.fuser
+        build = GaugeMetricFamily("polycube_unit_build_seconds", "Time in which a fused unit was compiled", labels=["unit"])
+        load = GaugeMetricFamily("polycube_unit_load_seconds", "Time in which the kernel took it", labels=["unit"])
+        for name, made in [(name, one) for name, one in list(fuser.made.items()) if name in fuser.standing]:
+            build.add_metric([name], made.build)
+            load.add_metric([name], made.load)
+        yield from (build, load)
+        yield GaugeMetricFamily("polycube_fused_units", "Chains that are one program", value=len(fuser.standing))
 
     def _workers(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily("polycube_worker_restarts", "Ends of a worker that nobody wanted", labels=["service"])
