@@ -10,6 +10,7 @@ write at once: that is learned state, which nobody undoes.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -150,6 +151,8 @@ class Cube(Generic[C]):
         self.ports: Mapping[str, PortFacts] = {}
         self.former_ports: Mapping[str, PortFacts] = {}  # in `apply` and `facts`: as they were before the change
         self.parent = ""  # of an attached transparent cube: "cube:port" or a netdev's name
+        self.settled = asyncio.Event()  # not set: what `apply` or `facts` recorded is not decided yet; who writes many entries waits
+        self.settled.set()
         self._host = host
 
     # ---- for authors to define ----

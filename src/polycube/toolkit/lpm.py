@@ -5,7 +5,8 @@ Mechanism: three maps. `<name>` holds the prefixes; `<name>_filter` says by bits
 `<name>_counts` for how many prefixes a bit stands, so that it goes with the last one. All are written through the cube's views: recorded
 in `apply`, undone with it, and still right after a restart, since nothing is kept here.
 
-Tables of very many prefixes that come and go together (`fill`, `drop`) do without counts: their filter is renewed as a whole.
+Tables of very many prefixes that come and go together do without counts (`counted=False`): bits of what was removed stay until the filter
+is renewed as a whole.
 
 Invariant: a prefix is found as soon as it and its bits are there. A bit too many is harmless, so the order of the writes does not matter.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from polycube.net.addr import Address, Network
@@ -37,9 +38,9 @@ class Maps(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
-def sizes(name: str, prefixes: int) -> dict[str, int]:
+def sizes(name: str, prefixes: int, *, counted: bool = True) -> dict[str, int]:
     """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
-    return {name: prefixes, f"{name}_filter": 1 + _fours(prefixes) // _LINE_FOURS, f"{name}_counts": prefixes + 32}
+    return {name: prefixes, f"{name}_filter": 1 + _fours(prefixes) // _LINE_FOURS, f"{name}_counts": prefixes + 32 if counted else 1}
 
 
 def _fours(prefixes: int) -> int:
@@ -52,8 +53,9 @@ class PrefixTable:
     Values are what the view of the map takes: a dict of fields, a number, or bytes of the right size.
     """
 
-    def __init__(self, maps: Maps, name: str, version: int, prefixes: int) -> None:
+    def __init__(self, maps: Maps, name: str, version: int, prefixes: int, *, counted: bool = True) -> None:
         self.version = version
+        self.counted = counted
         self._prefixes, self._filter, self._counts = (maps[f"{name}{suffix}"] for suffix in ("", "_filter", "_counts"))
         self._mask = _fours(prefixes) - 1
         self._key = _KEY[version]
@@ -62,6 +64,11 @@ class PrefixTable:
     def get(self, network: Network) -> Any:
         """The value of just this prefix, or None."""
         return self._prefixes.get(self._packed(network))
+
+    def packed(self, network: Network) -> bytes | None:
+        """The same as the kernel has it."""
+        packed: bytes | None = self._prefixes.packed(self._packed(network))
+        return packed
 
     def __contains__(self, network: Network) -> bool:
         return self._packed(network) in self._prefixes
@@ -100,15 +107,15 @@ class PrefixTable:
         for key, value in self._prefixes.items():
             yield self._network(key["address"], key["len"]), value
 
-    def longest(self, address: Address) -> tuple[Network, Any] | None:
-        """The longest prefix that an address is in, by the way of the data plane, and its value."""
+    def longest(self, address: Address, counts: Callable[[Any], bool] = lambda value: True) -> tuple[Network, Any] | None:
+        """The longest prefix that an address is in and that counts, by the way of the data plane, and its value."""
         number = int(address)
         levels = self._line(0)
         beyond = [at for at in range(self._bits) if levels >> at // _LENGTHS & 1 and self._is_set(self._bit(number, at))]
         for at in [*beyond, self._bits]:
             masked = (number >> at << at).to_bytes(self._bits // 8, "big")
             value = self._prefixes.get(self._key.pack(self._bits - at, masked))
-            if value is not None:
+            if value is not None and counts(value):
                 return self._network(masked, self._bits - at), value
         return None
 
@@ -125,7 +132,7 @@ class PrefixTable:
         for key in there:
             del self._prefixes[key]
         standing = dict(self._counts.items())
-        for bit, number in counts.items():
+        for bit, number in counts.items() if self.counted else ():
             if standing.pop(bit, 0) != number:
                 self._counts[bit] = number
         for bit in standing:
@@ -135,15 +142,22 @@ class PrefixTable:
     def clear(self) -> None:
         self.sync({})
 
-    # ---- in bulk: keys and values packed, written at once, without counts. A table is written either so or by the above ----
+    # ---- in bulk, of tables without counts: keys and values packed, written at once ----
 
-    def fill(self, keys: Sequence[bytes], value: bytes) -> None:
-        """Adds prefixes, or changes their values. Raises MapFull when there is no room; those before it are written then."""
-        bits = {bit for key in keys for bit in self._bits_at(*self._number(key))}
-        for line, more in self._lines(bits).items():
-            standing = self._line(line)
-            if standing | more != standing:
-                self._filter[line] = self._line_of(line, standing | more)
+    def gather(self, keys: Iterable[bytes], lines: dict[int, int]) -> None:
+        """Adds what prefixes need of the filter to `lines`, which begin empty and are for `admit`. Reads and writes nothing."""
+        for line, bits in self._lines({bit for key in keys for bit in self._bits_at(*self._number(key))}).items():
+            lines[line] = lines.get(line, 0) | bits
+
+    def admit(self, lines: Mapping[int, int]) -> None:
+        """Makes the filter let prefixes through, before `fill` writes them."""
+        standing = ((int.from_bytes(line, "little"), value) for batch in self._filter.batches() for line, value in batch)
+        held = {line: _of_line(line, value) for line, value in standing if line in lines}
+        more = [(line, held[line] | bits) for line, bits in lines.items() if held[line] | bits != held[line]]
+        self._filter.set_many((line.to_bytes(4, "little"), self._line_of(line, bits)) for line, bits in more)
+
+    def fill(self, keys: Iterable[bytes], value: bytes) -> None:
+        """Writes prefixes. Raises MapFull when there is no room; those before it are written then."""
         self._prefixes.set_many((key, value) for key in keys)
 
     def drop(self, keys: Iterable[bytes]) -> None:
@@ -154,13 +168,17 @@ class PrefixTable:
         """Makes the filter that of the prefixes that are there. Goes on for long if they are many, hence in steps."""
         lines: dict[int, int] = {0: 0}
         for batch in self._prefixes.batches():
-            bits = {bit for key, _ in batch for bit in self._bits_at(*self._number(key))}
-            for line, more in self._lines(bits).items():
-                lines[line] = lines.get(line, 0) | more
+            self.gather((key for key, _ in batch), lines)
             yield
         self._write_filter(lines)
 
     # ---- below ----
+
+    def _set(self, bits: Iterable[int]) -> None:
+        for line, more in self._lines(bits).items():
+            standing = self._line(line)
+            if standing | more != standing:
+                self._filter[line] = self._line_of(line, standing | more)
 
     def _number(self, key: bytes) -> tuple[int, int]:
         return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "big")
@@ -188,6 +206,9 @@ class PrefixTable:
 
     def _count(self, by: Mapping[int, int]) -> None:
         """So many prefixes more or less for each bit, which comes with the first and goes with the last."""
+        if not self.counted:
+            self._set({bit for bit, more in by.items() if more > 0})
+            return
         lines: dict[int, int] = {}
         for bit, more in by.items():
             before = self._counts.get(bit, 0)
@@ -205,8 +226,7 @@ class PrefixTable:
 
     def _line(self, line: int) -> int:
         """A line of the filter, of the first one its levels."""
-        value = int.from_bytes(self._filter.packed(line) or b"", "little")
-        return value if line else value & _WORD
+        return _of_line(line, self._filter.packed(line) or b"")
 
     def _line_of(self, line: int, value: int) -> bytes:
         """The same as the data plane has it, which finds levels by lists."""
@@ -243,3 +263,7 @@ class PrefixTable:
 
     def _network(self, address: bytes, length: int) -> Network:
         return ipaddress.ip_network((address, length))
+
+
+def _of_line(line: int, value: bytes) -> int:
+    return int.from_bytes(value if line else value[:8], "little")

@@ -129,6 +129,17 @@ static __always_inline __u32 pcn_lowest_bit(__u64 bits)
 	       pcn_is_set(bits & 0xcccccccccccccccc) << 1 | pcn_is_set(bits & 0xaaaaaaaaaaaaaaaa);
 }
 
+/* Whether there is any prefix in a table. */
+#define pcn_lpm_any(_name) pcn_lpm_levels(&_name##_filter)
+
+static __always_inline __u64 pcn_lpm_levels(void *filter)
+{
+	__u32 zero = 0;
+	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
+
+	return first ? first->words[PCN_LPM_LEVELS] : 0;
+}
+
 /* The four bits of a level and what an address has above it. The mixing steps are those of splitmix64 (Steele, Lea, Flood, 2014). */
 static __always_inline __u64 pcn_lpm_lengths(void *filter, __u64 upper, __u64 lower, __u32 level, __u32 mask)
 {
