@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A server behind a bridge, watched and protected where its port is: a monitor of handshakes, and an alarm.
+# A server behind a bridge: handshakes are watched at its port, and an attacker is stopped at the door.
 . "$(dirname "$0")/../hosts.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -48,5 +48,29 @@ soon false polycubectl watch address 10.0.0.80 show alarm
 show polycubectl watch show handshakes
 show polycubectl watch show stats
 
+echo "At the door: who sends too much is blocked for six seconds; the client is none of them."
+show polycubectl ddosmitigator add guard
+show polycubectl guard detection set threshold=100 block-time=6
+show polycubectl attach guard to_attacker
+ping_from attacker 10.0.0.80
+ip netns exec attacker python "$here/flood.py" 10.0.0.80 2000 1 66
+soon "10.0.0.66" polycubectl guard detection show blocked
+no_ping_from attacker 10.0.0.80
+fetch client
+soon "number: 0" polycubectl guard show detection
+ping_from attacker 10.0.0.80
+
+echo "For good, with a list as one gets them, and then with the address that was meant:"
+printf '# known for this\n10.0.0.64/30\n203.0.113.0/24\n' >/run/lab/list
+show polycubectl guard feed load entries="$(cat /run/lab/list)" timeout=3600
+no_ping_from attacker 10.0.0.80
+show polycubectl guard feed find ip=10.0.0.66
+show polycubectl guard feed unload
+show polycubectl guard blacklist-src add 10.0.0.66
+no_ping_from attacker 10.0.0.80
+show polycubectl guard show blacklist-src
+show polycubectl guard show stats
+
+show polycubectl del guard
 show polycubectl del watch
 show polycubectl del br1

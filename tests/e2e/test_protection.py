@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services that protect servers, in front of real ones: synflood sees handshakes and floods."""
+"""Services that protect servers, in front of real ones: synflood sees handshakes and floods, ddosmitigator stops what it is told to."""
 
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +110,7 @@ def _reset(frame: bytes) -> bytes:
     return bytes(packet)
 
 
+@pytest.mark.parametrize("type", ["XDP_DRV"])
 def test_counting_goes_on_without_the_daemon(daemon: Daemon, hosts: list[Host], type: str) -> None:
     protect(daemon, hosts, "synflood", type, address=[{"ip": hosts[1].ipv4}])
     with listening(hosts[1]) as server, connect(hosts[0], hosts[1].ipv4) as client, server.accept()[0] as accepted:
@@ -125,6 +127,7 @@ def test_counting_goes_on_without_the_daemon(daemon: Daemon, hosts: list[Host], 
         assert (shown["syn"], shown["established"]) == (9, 2)
 
 
+@pytest.mark.parametrize("type", ["XDP_DRV"])
 def test_upstreams_statistics(daemon: Daemon, hosts: list[Host], type: str) -> None:
     """A port that nobody listens at answers with RST, which is a failed attempt."""
     protect(daemon, hosts, "synflood", type)
@@ -141,3 +144,150 @@ def test_upstreams_statistics(daemon: Daemon, hosts: list[Host], type: str) -> N
     stats = daemon.get("synflood/guard/stats")
     assert all(0.5 < float(stats[name]) <= 2 for name in ("deliverratio", "responseratio"))
     assert stats["lastupdate"] > 1_700_000_000_000
+
+
+# ---- ddosmitigator ----
+
+
+def mitigate(daemon: Daemon, hosts: list[Host], type: str, **body: Any) -> None:
+    """A bridge between the hosts, and the cube `guard` where the first one's packets come in."""
+    bridge(daemon, "br1", hosts, type)
+    eventually(lambda: hosts[0].reaches(hosts[1]))
+    daemon.post("ddosmitigator/guard", {"type": type, **body})
+    daemon.post("attach", {"cube": "guard", "port": hosts[0].netdev})
+
+
+def shown(daemon: Daemon, path: str) -> Any:
+    return daemon.get(f"ddosmitigator/guard/{path}")
+
+
+def test_blacklisted_hosts_are_stopped_also_while_the_daemon_is_dead(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    mitigate(daemon, hosts, type)
+    one, two = hosts
+    with two.pinging(one) as pinging:
+        pinging.answers()
+        for address, target in ((one.ipv4, two.ipv4), (one.ipv6, two.ipv6)):
+            assert one.ping(target, count=2).received == 2
+            daemon.post(f"ddosmitigator/guard/blacklist-dst/{target}", {})
+            assert one.ping(target, count=3, wait=0.1).received == 0
+            assert shown(daemon, f"blacklist-dst/{target}")["drop-pkts"] >= 3
+            daemon.delete(f"ddosmitigator/guard/blacklist-dst/{target}")
+            daemon.post(f"ddosmitigator/guard/blacklist-src/{address}", {})
+            assert one.ping(target, count=3, wait=0.1).received == 0
+            daemon.delete(f"ddosmitigator/guard/blacklist-src/{address}")
+        daemon.post("ddosmitigator/guard/blacklist-src", [{"ip": "10.0.0.0/8"}, {"ip": "fd00::/8"}])
+        assert not one.reaches(two)
+        before = shown(daemon, "blacklist-src")
+        daemon.kill()
+        assert one.ping(two, count=5, wait=0.1).received == 0 and one.ping(two.ipv6, count=5, wait=0.1).received == 0
+        daemon.start()
+        after = shown(daemon, "blacklist-src")
+        assert [new["drop-pkts"] - old["drop-pkts"] >= 5 for old, new in zip(before, after, strict=True)] == [True, True]
+        daemon.delete("ddosmitigator/guard/blacklist-src")
+        pinging.answers()
+    assert one.ping(two, count=2).received == 2
+
+
+@pytest.mark.parametrize("type", ["XDP_DRV"])
+def test_entries_with_a_time_out_go_by_themselves(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    mitigate(daemon, hosts, type)
+    daemon.post(f"ddosmitigator/guard/blacklist-src/{hosts[0].ipv4}", {"timeout": 2})
+    daemon.post("ddosmitigator/guard/feed/load", {"entries": f"{hosts[0].ipv6}, 192.0.2.0/24", "timeout": 2})
+    assert shown(daemon, "feed")["sources"] == 2
+    assert not hosts[0].reaches(hosts[1]) and not hosts[0].reaches(hosts[1].ipv6)
+    eventually(lambda: hosts[0].reaches(hosts[1]) and hosts[0].reaches(hosts[1].ipv6))
+    eventually(lambda: not daemon.get("ddosmitigator/guard").get("blacklist-src") and shown(daemon, "feed")["sources"] == 0)
+
+
+@pytest.mark.parametrize("type", ["TC"])
+def test_long_lists_are_loaded_replaced_and_outlive_the_daemon(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    mitigate(daemon, hosts, type)
+    many = [f"{number >> 8 & 255}.{number & 255}.7.{number >> 16}" for number in range(1 << 8, (1 << 16) + (1 << 15), 3)]
+    text = "\n".join(["# a list", *many, f"{hosts[0].ipv4}/32 # somebody we know", "2001:db8::/32"])
+    assert daemon.post("ddosmitigator/guard/feed/load", {"entries": text}) == {
+        "added": len(many) + 2,
+        "kept": 0,
+        "removed": 0,
+        "configured": 0,
+    }
+    assert not hosts[0].reaches(hosts[1]) and hosts[0].reaches(hosts[1].ipv6)
+    found = daemon.post("ddosmitigator/guard/feed/find", {"ip": hosts[0].ipv4})
+    assert (found["ip"], found["verdict"], found["loaded"]) == (hosts[0].ipv4, "BLOCK", True) and found["drop-pkts"] > 0
+    daemon.crash()
+    assert not hosts[0].reaches(hosts[1])
+    eventually(lambda: shown(daemon, "feed")["sources"] == len(many) + 2)
+    again = daemon.post("ddosmitigator/guard/feed/load", {"entries": "\n".join([*many[:100], "2001:db8::/32"]), "replace": True})
+    assert again == {"added": 0, "kept": 101, "removed": len(many) - 99, "configured": 0}
+    assert hosts[0].reaches(hosts[1])
+    for entries, expected in (
+        ("1.2.3.4 1.2.3.4.5", "Entry 2 for guard is '1.2.3.4.5'"),
+        ("::/0", "'::/0'"),
+        ("10.0.0.0/33", "'10.0.0.0/33'"),
+    ):
+        refused = daemon.rest("POST", "ddosmitigator/guard/feed/load", {"entries": entries})
+        assert refused.status == 400 and expected in refused.text
+    assert shown(daemon, "feed")["sources"] == 101
+    assert daemon.post("ddosmitigator/guard/feed/unload", {}) == {"removed": 101}
+
+
+def test_a_list_that_does_not_fit_changes_nothing(daemon: Daemon, hosts: list[Host]) -> None:
+    mitigate(daemon, hosts, "TC", **{"blacklist-size": 1024, "blacklist-src": [{"ip": "192.0.2.1"}]})
+    refused = daemon.rest("POST", "ddosmitigator/guard/feed/load", {"entries": " ".join(f"10.1.{n >> 8}.{n & 255}" for n in range(1024))})
+    assert refused.status == 409 and "room for 1023 more of 1024" in refused.text
+    assert shown(daemon, "feed")["sources"] == 0
+    assert daemon.post("ddosmitigator/guard/feed/load", {"entries": "192.0.2.1 192.0.2.2"})["configured"] == 1
+
+
+def test_a_flood_is_found_blocked_and_forgotten(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    mitigate(daemon, hosts, type, detection={"threshold": 2000, "block-time": 2})
+    one, two = hosts
+    with two.pinging("10.0.0.2") as quiet:  # itself: the host is well
+        since = len(daemon.log())
+        one.send(*syns(hosts, 200, "10.0.9.") * 20)  # 4,000 packets, but 20 of each source
+        assert shown(daemon, "detection")["number"] == 0
+        flood = bytes(Ether(src=one.mac, dst=two.mac) / IP(src=one.ipv4, dst=two.ipv4) / TCP(dport=PORT))
+        one.send(*[flood] * 12_000)
+        eventually(lambda: shown(daemon, "detection")["number"] == 1)
+        daemon.logged("source blocked", since)
+        (blocked,) = shown(daemon, "detection")["blocked"]
+        assert blocked["ip"] == one.ipv4 and blocked["rate"] > 2000
+        assert one.reaches(two.ipv6)
+        eventually(lambda: one.reaches(two), "end of the block")
+        quiet.answers(5)
+    assert shown(daemon, "stats")["heavy-pkts"] > 1000
+    eventually(lambda: shown(daemon, "detection")["number"] == 0)
+
+
+@pytest.mark.parametrize("type", ["XDP_DRV"])
+def test_rates_hold_and_others_do_not_feel_them(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    limits = [{"ip": hosts[0].ipv4, "packets": 20, "packets-burst": 10}]
+    mitigate(daemon, hosts, type, **{"ratelimit-src": limits})
+    pings = hosts[0].ping(hosts[1], count=100, interval=0.002)
+    assert 10 <= pings.received < 100
+    assert shown(daemon, f"ratelimit-src/{hosts[0].ipv4}")["drop-pkts"] == 100 - pings.received
+    assert hosts[0].ping(hosts[1].ipv6, count=100, interval=0.002).received == 100
+    daemon.patch(f"ddosmitigator/guard/ratelimit-src/{hosts[0].ipv4}", {"packets": 1_000_000, "packets-burst": 1000})
+    assert hosts[0].ping(hosts[1], count=100, interval=0.002).received == 100
+
+
+def test_both_services_in_a_row_let_connections_pass(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    mitigate(
+        daemon,
+        hosts,
+        type,
+        **{"ratelimit-src": [{"ip": "0.0.0.0/0", "scope": "EACH", "packets": 1_000_000}], "detection": {"threshold": 10**6}},
+    )
+    daemon.post("synflood/watch", {"type": type})
+    daemon.post("attach", {"cube": "watch", "port": hosts[0].netdev})
+    with listening(hosts[1]) as server, connect(hosts[0], hosts[1].ipv4) as client, server.accept()[0] as accepted:
+        accepted.settimeout(5)
+        sent = bytes(3_000_000)
+        done = threading.Thread(target=lambda: (client.sendall(sent), client.shutdown(socket.SHUT_WR)))
+        done.start()
+        got = 0
+        while part := accepted.recv(1 << 20):
+            got += len(part)
+        done.join()
+    assert got == len(sent)
+    assert daemon.get("synflood/watch/handshakes")["established"] >= 0
+    assert shown(daemon, "stats")["pkts"] == 0
