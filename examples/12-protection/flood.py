@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""flood.py ADDRESS COUNT SECONDS [OWN]: that many SYNs to port 80, evenly over the time, from 10.0.0.OWN or else from addresses that nobody has."""
+"""flood.py ADDRESS COUNT SECONDS [OWN]: so many SYNs to port 80, evenly over the time, from 10.0.0.OWN or addresses that nobody has."""
 
 import sys
 import time

@@ -2,7 +2,6 @@
 /* Tables of ddosmitigator, and what its parts share. */
 #pragma once
 
-#include <polycube/hash.h>
 #include <polycube/lpm.h>
 #include <polycube/tokenbucket.h>
 
@@ -59,10 +58,17 @@ struct ddosmitigator_stats {
 	__u64 unblocked;     /* heavy hitters that found no room */
 };
 
-LPM4(sources4, struct ddosmitigator_entry, 65536);
-LPM6(sources6, struct ddosmitigator_entry, 65536);
-LPM4(targets4, struct ddosmitigator_entry, 65536);
-LPM6(targets6, struct ddosmitigator_entry, 65536);
+static __always_inline int ddosmitigator_stands(const void *value, __u64 seconds)
+{
+	const struct ddosmitigator_entry *entry = value;
+
+	return !entry->expires | (entry->expires > seconds);
+}
+
+LPM4_IF(sources4, struct ddosmitigator_entry, 65536, ddosmitigator_stands);
+LPM6_IF(sources6, struct ddosmitigator_entry, 65536, ddosmitigator_stands);
+LPM4_IF(targets4, struct ddosmitigator_entry, 65536, ddosmitigator_stands);
+LPM6_IF(targets6, struct ddosmitigator_entry, 65536, ddosmitigator_stands);
 MAP(limits, ARRAY, __u32, struct ddosmitigator_limit, 2048);
 MAP_FLAGS(buckets, HASH, struct ddosmitigator_address, struct ddosmitigator_buckets, 65536, BPF_F_NO_PREALLOC);
 MAP_FLAGS(hitters, HASH, struct in6_addr, struct ddosmitigator_hitter, 65536, BPF_F_NO_PREALLOC);

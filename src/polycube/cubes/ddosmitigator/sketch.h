@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "ddosmitigator.h"
+#include <polycube/hash.h>
 
 #define SKETCH_ROWS 4
 #ifndef SKETCH_CELLS
@@ -17,11 +17,11 @@
 #define SKETCH_COUNT_BITS 40 /* of a cell; the rest is the second, modulo 194 days */
 #define SKETCH_COUNT ((1ULL << SKETCH_COUNT_BITS) - 1)
 
-struct ddosmitigator_row {
+struct sketch_row {
 	__u64 cells[SKETCH_CELLS];
 };
 
-MAP(sketch, ARRAY, __u32, struct ddosmitigator_row, SKETCH_ROWS);
+MAP(sketch, ARRAY, __u32, struct sketch_row, SKETCH_ROWS);
 
 CFG(__u32, seed);
 
@@ -46,7 +46,7 @@ static __always_inline __u64 sketch_add(const struct in6_addr *source, __u32 sec
 	__u32 first = pcn_hash_end(hash), step = pcn_hash_end(~hash) | 1, i;
 
 	for (i = 0; i < SKETCH_ROWS; i++) {
-		struct ddosmitigator_row *row;
+		struct sketch_row *row;
 		__u32 number = i;
 		__u64 count;
 

@@ -53,37 +53,53 @@ enum { PCN_LPM_LEVELS, PCN_LPM_MASK, PCN_LPM_ZERO, PCN_LPM_COUNTS, PCN_LPM_LIST,
 	MAP(_name##_filter, ARRAY, __u32, struct pcn_lpm_filter, 1 + (_max) / 8);                                                    \
 	MAP_FLAGS(_name##_counts, HASH, __u32, __u32, (_max) + 32, BPF_F_NO_PREALLOC)
 
+/* Says of a value whether its prefix counts; `argument` is what the look-up was given, such as the time. */
+typedef int (*pcn_lpm_condition)(const void *value, __u64 argument);
+
 /* A table of prefixes. `_counts` is of use to the control plane only: for how many prefixes a bit is set. */
-#define LPM4(_name, _value, _max)                                                                                                    \
-	PCN_LPM(_name, struct pcn_lpm4_prefix, _value, _max);                                                                        \
-	static long _name##_next(__u32 i, struct pcn_lpm4_search *search)                                                            \
-	{                                                                                                                            \
-		return pcn_lpm4_more(&_name, search);                                                                               \
-	}                                                                                                                            \
+#define LPM4(_name, _value, _max) LPM4_IF(_name, _value, _max, 0)
+#define LPM6(_name, _value, _max) LPM6_IF(_name, _value, _max, 0)
+
+/* A table whose prefixes count under a condition: where the longest does not (it has expired, say), the next one does. */
+#define LPM4_IF(_name, _value, _max, _condition)											\
+	PCN_LPM(_name, struct pcn_lpm4_prefix, _value, _max);										\
+	static __always_inline int _name##_if(const void *value, __u64 argument)							\
+	{																\
+		pcn_lpm_condition condition = _condition;										\
+																	\
+		return value && (!condition || condition(value, argument));								\
+	}																\
+																	\
+	static long _name##_next(__u32 i, struct pcn_lpm4_search *search)								\
+	{																\
+		return pcn_lpm4_more(&_name, search, _name##_if);									\
+	}																\
 	struct pcn_lpm4_search
 
-#define LPM6(_name, _value, _max)                                                                                                    \
-	PCN_LPM(_name, struct pcn_lpm6_prefix, _value, _max);                                                                        \
-	static long _name##_next(__u32 i, struct pcn_lpm6_search *search)                                                            \
-	{                                                                                                                            \
-		return pcn_lpm6_more(&_name, search);                                                                               \
-	}                                                                                                                            \
+#define LPM6_IF(_name, _value, _max, _condition)											\
+	PCN_LPM(_name, struct pcn_lpm6_prefix, _value, _max);										\
+	static __always_inline int _name##_if(const void *value, __u64 argument)							\
+	{																\
+		pcn_lpm_condition condition = _condition;										\
+																	\
+		return value && (!condition || condition(value, argument));								\
+	}																\
+																	\
+	static long _name##_next(__u32 i, struct pcn_lpm6_search *search)								\
+	{																\
+		return pcn_lpm6_more(&_name, search, _name##_if);									\
+	}																\
 	struct pcn_lpm6_search
 
-/* Says of a value whether its prefix counts; `argument` is what the look-up was given, such as the time. */
-typedef int (*pcn_lpm_counts)(const void *value, __u64 argument);
-
 /* The value of the longest prefix that an address (network byte order) is in, or NULL. */
-#define pcn_lpm4(_name, _address) pcn_lpm4_find(&_name, &_name##_filter, _name##_next, _address, 0, 0)
+#define pcn_lpm4(_name, _address) pcn_lpm4_if(_name, _address, 0)
 
 /* The same of the IPv6 address at a pointer. */
-#define pcn_lpm6(_name, _address) pcn_lpm6_find(&_name, &_name##_filter, _name##_next, _address, 0, 0)
+#define pcn_lpm6(_name, _address) pcn_lpm6_if(_name, _address, 0)
 
-/* The same of those prefixes that count: where the longest does not (it has expired, say), the next one does. */
-#define pcn_lpm4_if(_name, _address, _counts, _argument)                                                                             \
-	pcn_lpm4_find(&_name, &_name##_filter, _name##_next, _address, _counts, _argument)
-#define pcn_lpm6_if(_name, _address, _counts, _argument)                                                                             \
-	pcn_lpm6_find(&_name, &_name##_filter, _name##_next, _address, _counts, _argument)
+/* The same of a table with a condition, and what this is told. */
+#define pcn_lpm4_if(_name, _address, _argument) pcn_lpm4_find(&_name, &_name##_filter, _name##_next, _name##_if, _address, _argument)
+#define pcn_lpm6_if(_name, _address, _argument) pcn_lpm6_find(&_name, &_name##_filter, _name##_next, _name##_if, _address, _argument)
 
 /* The value of an address itself, as a prefix of all its bits, or NULL: one look-up. */
 #define pcn_lpm4_host(_name, _address) pcn_lpm4_get(&_name, bpf_ntohl(_address), 0)
@@ -95,6 +111,7 @@ typedef int (*pcn_lpm_counts)(const void *value, __u64 argument);
  */
 struct pcn_lpm4_search {
 	__u64 candidates;
+	__u64 argument;
 	__u32 address;
 	__u32 beyond;
 	__u32 found;
@@ -103,6 +120,7 @@ struct pcn_lpm4_search {
 
 struct pcn_lpm6_search {
 	__u64 candidates[2];
+	__u64 argument;
 	__u64 upper;
 	__u64 lower;
 	__u64 beyond;
@@ -171,11 +189,11 @@ static __always_inline void *pcn_lpm4_ask(void *prefixes, struct pcn_lpm4_search
 }
 
 /* One step of the loop over the rest: 1 ends it. */
-static __always_inline long pcn_lpm4_more(void *prefixes, struct pcn_lpm4_search *search)
+static __always_inline long pcn_lpm4_more(void *prefixes, struct pcn_lpm4_search *search, pcn_lpm_condition condition)
 {
 	if (!search->candidates)
 		return 1;
-	search->found = !!pcn_lpm4_ask(prefixes, search);
+	search->found = condition(pcn_lpm4_ask(prefixes, search), search->argument);
 	return search->found;
 }
 
@@ -195,36 +213,31 @@ static __always_inline void pcn_lpm4_filter(void *filter, struct pcn_lpm4_search
 	}
 }
 
-static __always_inline void *pcn_lpm4_find(void *prefixes, void *filter, pcn_lpm4_step next, __u32 address, pcn_lpm_counts counts,
+static __always_inline void *pcn_lpm4_find(void *prefixes, void *filter, pcn_lpm4_step next, pcn_lpm_condition condition, __u32 address,
 					   __u64 argument)
 {
-	struct pcn_lpm4_search search = {.address = bpf_ntohl(address)};
+	struct pcn_lpm4_search search = {.argument = argument, .address = bpf_ntohl(address)};
 	void *value;
 	int i;
 
 	pcn_lpm4_filter(filter, &search);
 	for (i = 0; i < PCN_LPM_UNROLLED && search.candidates; i++) {
 		value = pcn_lpm4_ask(prefixes, &search);
-		if (value && (!counts || counts(value, argument)))
+		if (condition(value, argument))
 			return value;
 	}
 	if (search.candidates) {
 		struct pcn_lpm4_search rest = search;
 
-		for (i = 0; i < (counts ? 32 : 1); i++) {
-			rest.found = 0;
-			bpf_loop(32, next, &rest, 0);
-			if (!rest.found)
-				break;
-			value = pcn_lpm4_get(prefixes, search.address, rest.beyond & 31);
-			if (value && (!counts || counts(value, argument)))
-				return value;
-		}
+		rest.found = 0;
+		bpf_loop(32, next, &rest, 0);
+		if (rest.found)
+			return pcn_lpm4_get(prefixes, search.address, rest.beyond & 31);
 	}
 	if (!search.has_default)
 		return 0;
 	value = pcn_lpm4_get(prefixes, 0, 32);
-	return value && (!counts || counts(value, argument)) ? value : 0;
+	return condition(value, argument) ? value : 0;
 }
 
 /* 64 bits of an address, host byte order. */
@@ -272,11 +285,11 @@ static __always_inline void *pcn_lpm6_ask(void *prefixes, struct pcn_lpm6_search
 	return pcn_lpm6_get(prefixes, upper, lower, search->beyond);
 }
 
-static __always_inline long pcn_lpm6_more(void *prefixes, struct pcn_lpm6_search *search)
+static __always_inline long pcn_lpm6_more(void *prefixes, struct pcn_lpm6_search *search, pcn_lpm_condition condition)
 {
 	if (!(search->candidates[0] | search->candidates[1]))
 		return 1;
-	search->found = !!pcn_lpm6_ask(prefixes, search);
+	search->found = condition(pcn_lpm6_ask(prefixes, search), search->argument);
 	return search->found;
 }
 
@@ -309,34 +322,29 @@ static __always_inline void pcn_lpm6_filter(void *filter, struct pcn_lpm6_search
 	}
 }
 
-static __always_inline void *pcn_lpm6_find(void *prefixes, void *filter, pcn_lpm6_step next, const void *address, pcn_lpm_counts counts,
+static __always_inline void *pcn_lpm6_find(void *prefixes, void *filter, pcn_lpm6_step next, pcn_lpm_condition condition, const void *address,
 					   __u64 argument)
 {
-	struct pcn_lpm6_search search = {.upper = pcn_lpm6_half(address, 0), .lower = pcn_lpm6_half(address, 1)};
+	struct pcn_lpm6_search search = {.argument = argument, .upper = pcn_lpm6_half(address, 0), .lower = pcn_lpm6_half(address, 1)};
 	void *value;
 	int i;
 
 	pcn_lpm6_filter(filter, &search);
 	for (i = 0; i < PCN_LPM_UNROLLED && search.candidates[0] | search.candidates[1]; i++) {
 		value = pcn_lpm6_ask(prefixes, &search);
-		if (value && (!counts || counts(value, argument)))
+		if (condition(value, argument))
 			return value;
 	}
 	if (search.candidates[0] | search.candidates[1]) {
 		struct pcn_lpm6_search rest = search;
 
-		for (i = 0; i < (counts ? 32 : 1); i++) {
-			rest.found = 0;
-			bpf_loop(128, next, &rest, 0);
-			if (!rest.found)
-				break;
-			value = pcn_lpm6_cut(prefixes, &search, rest.beyond);
-			if (value && (!counts || counts(value, argument)))
-				return value;
-		}
+		rest.found = 0;
+		bpf_loop(128, next, &rest, 0);
+		if (rest.found)
+			return pcn_lpm6_cut(prefixes, &search, rest.beyond);
 	}
 	if (!search.has_default)
 		return 0;
 	value = pcn_lpm6_get(prefixes, 0, 0, 128);
-	return value && (!counts || counts(value, argument)) ? value : 0;
+	return condition(value, argument) ? value : 0;
 }
