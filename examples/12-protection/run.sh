@@ -48,16 +48,16 @@ soon false polycubectl watch address 10.0.0.80 show alarm
 show polycubectl watch show handshakes
 show polycubectl watch show stats
 
-echo "At the door: who sends too much is blocked for six seconds; the client is none of them."
+echo "At the door: who sends too much is blocked for an hour, or until somebody says otherwise; the client is none of them."
 show polycubectl ddosmitigator add guard
-show polycubectl guard detection set threshold=100 block-time=6
+show polycubectl guard detection set threshold=50 block-time=3600
 show polycubectl attach guard to_attacker
 ping_from attacker 10.0.0.80
 ip netns exec attacker python "$here/flood.py" 10.0.0.80 2000 1 66
 soon "10.0.0.66" polycubectl guard detection show blocked
 no_ping_from attacker 10.0.0.80
 fetch client
-soon "number: 0" polycubectl guard show detection
+show polycubectl guard detection unblock ip=10.0.0.66
 ping_from attacker 10.0.0.80
 
 echo "For good, with a list as one gets them, and then with the address that was meant:"
