@@ -151,8 +151,8 @@ class Cube(Generic[C]):
         self.ports: Mapping[str, PortFacts] = {}
         self.former_ports: Mapping[str, PortFacts] = {}  # in `apply` and `facts`: as they were before the change
         self.parent = ""  # of an attached transparent cube: "cube:port" or a netdev's name
-        self.settled = asyncio.Event()  # not set: what `apply` or `facts` recorded is not decided yet; who writes many entries waits
-        self.settled.set()
+        self.decided = asyncio.Event()  # not set: what `apply` or `facts` recorded is not decided yet; who writes many entries waits
+        self.decided.set()
         self._host = host
 
     # ---- for authors to define ----

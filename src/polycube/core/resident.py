@@ -101,14 +101,14 @@ class Resident:
         after = Standing(config, _by_name(ports), parent, views)
         recorded = self._record(self.standing, after)
         self._pending = after
-        self.cube.settled.clear()
+        self.cube.decided.clear()
         return recorded
 
     def commit(self) -> None:
         """The change stands. A new cube begins to live."""
         if self._pending is None:
             raise NotPending(self.name)
-        self.cube.settled.set()
+        self.cube.decided.set()
         before, new = self.standing, self.standing is None
         self.standing, self._pending = self._pending, None
         if before and before.views is not self.standing.views:
@@ -126,7 +126,7 @@ class Resident:
     def rollback(self) -> bool:
         """Forgets the change; False if the cube itself was it."""
         self._pending = None
-        self.cube.settled.set()
+        self.cube.decided.set()
         return self.standing is not None
 
     def _record(self, before: Standing | None, after: Standing) -> Recorded:

@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 class Bulk:
-    """Jobs over whole tables of one cube. `settled` is not set while its configuration is about to change."""
+    """Jobs over whole tables of one cube. `decided` is not set while its configuration is about to change."""
 
-    def __init__(self, cube: str, tables: Tables, settled: asyncio.Event) -> None:
+    def __init__(self, cube: str, tables: Tables, decided: asyncio.Event) -> None:
         self.loaded = dict.fromkeys(TABLES, 0)  # entries
         self._cube = cube
         self._tables = tables
-        self._settled = settled
+        self._decided = decided
         self._lock = asyncio.Lock()
         self._next_expiry: int | None = None  # of loaded entries; None: none expires
         self._stale = False  # filters have bits of what is gone
@@ -127,8 +127,8 @@ class Bulk:
     async def _breath(self) -> None:
         """Lets others work, and waits for a change that is not decided."""
         await asyncio.sleep(0)
-        while not self._settled.is_set():
-            await self._settled.wait()
+        while not self._decided.is_set():
+            await self._decided.wait()
 
     def _mark(self) -> int:
         """A number that no load had before; milliseconds, so that it need not be remembered."""

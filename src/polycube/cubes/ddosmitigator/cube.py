@@ -69,7 +69,7 @@ class Ddosmitigator(Cube[DdosmitigatorConfig]):
         if self._made is None:
             assert self.current
             tables = Tables(self.maps, self.current.blacklist_size)
-            self._made = tables, Bulk(self.name, tables, self.settled)
+            self._made = tables, Bulk(self.name, tables, self.decided)
         return self._made
 
     # ---- configuration ----
