@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -71,6 +72,13 @@ def _lists(node: Node, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Key
     return found
 
 
+@cache
+def has_lists(cls: type[Node]) -> bool:
+    """Whether there are lists in a node or in its containers."""
+    inner = (member for member in stored(cls) if member.kind is not Kind.LEAF)
+    return any(member.kind is Kind.LIST or has_lists(member.child) for member in inner)
+
+
 def row_changes(old: Node | None, new: Node | None) -> tuple[dict[str, str], list[str]]:
     """The rows to write and the paths of the rows to delete, to get from one configuration to the other."""
     upserts: dict[str, str] = {}
@@ -88,6 +96,10 @@ def _compare(old: Node | None, new: Node | None, path: tuple[str, ...], upserts:
         return
     if old is None:
         _collect(new, path, upserts)
+        return
+    if not has_lists(type(new)):
+        if old != new:
+            upserts[path_text(path)] = _row(new)
         return
     row = _row(new)
     if _row(old) != row:

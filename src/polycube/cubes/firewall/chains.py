@@ -32,11 +32,6 @@ def slots(max_rules: int) -> int:
     return min(SLOTS, -(-(max_rules * 8 // 5) // 64) * 64)
 
 
-def key_of(rule: Body) -> tuple[Any, ...]:
-    """What makes a rule what it is, wherever it stands."""
-    return tuple([rule.__dict__[name] for name in FIELDS])
-
-
 def mono(moment: str) -> int:
     """A moment as the data plane counts, pcn_now()."""
     when = datetime.datetime.fromisoformat(moment).timestamp()
@@ -90,7 +85,7 @@ class Chains:
         """Those of a chain, in order. Equal ones are the same object, which makes comparing them cheap."""
         found, known = [], self._known
         for rule in chain.rule.values():
-            key = key_of(rule)
+            key = rule.content
             one = known.get(key)
             if one is None:
                 one = known[key] = self._rule(rule, key)
@@ -141,9 +136,9 @@ def check(config: FirewallConfig, old: FirewallConfig | None) -> None:
         before = old.chain[chain.name] if old is not None else None
         if before is not None and before.rule is chain.rule and not names:
             continue
-        known = {key_of(rule) for rule in before.rule.values()} if before is not None and not names else set()
+        known = {rule.content for rule in before.rule.values()} if before is not None and not names else set()
         for rule in chain.rule.values():
-            if key_of(rule) not in known:
+            if rule.content not in known:
                 found += [Problem(Tag.INVALID_VALUE, (*at, str(rule.id)), wrong) for wrong in objections(rule, config.sets)]
     if found:
         raise ModelError(*found[:20])
@@ -153,6 +148,8 @@ def objections(rule: Body, sets: Mapping[str, Any]) -> Iterable[str]:
     """Why a rule makes no sense."""
     if rule.action is None:
         yield "has no action: action not specified for the rule"
+    if rule.icmptype is not None and (rule.sport is not None or rule.dport is not None):
+        yield "asks for ports and for an ICMP type, which exclude each other"
     for name in filter(None, map(matching.set_of, (rule.src, rule.dst, str(rule.sport), str(rule.dport)))):
         if name not in sets:
             yield f"names a set that is not there, {name}{suggest(name, sets)}"

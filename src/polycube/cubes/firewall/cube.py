@@ -29,6 +29,7 @@ from polycube.cubes.firewall.model import (
     Done,
     Explained,
     FirewallConfig,
+    Flushed,
     Inserted,
     Operation,
     Probe,
@@ -36,11 +37,12 @@ from polycube.cubes.firewall.model import (
     Switch,
     Timed,
     Where,
+    Which,
 )
 from polycube.model import Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, dump
 from polycube.toolkit import tokenbucket
 from polycube.toolkit.classify import Space
-from polycube.toolkit.conntrack import SessionTable, failures, protocol_name, tuple_key
+from polycube.toolkit.conntrack import Session, SessionTable, failures, protocol_name, tuple_key
 
 REJECTS_A_SECOND, REJECTS_AT_ONCE = 1000, 200
 _LINE = struct.Struct("<IIHH")
@@ -247,6 +249,15 @@ class Firewall(Cube[FirewallConfig]):
         self.chains.reset([*(entry.counter for entry in table.entries), BY_DEFAULT + number, BY_SESSION + number])
         return Done()
 
+    @action("flush")
+    async def flush(self, which: Which) -> Flushed:
+        def meant(one: Session) -> bool:
+            wanted = ((which.src, one.source), (which.dst, one.destination), (which.sport, one.sport), (which.dport, one.dport))
+            proto = which.l4proto is None or matching.has_protocol(which.l4proto, one.protocol)
+            return proto and all(asked is None or asked == found for asked, found in wanted)
+
+        return Flushed(flushed=await self.sessions.flush(meant))
+
     @action("chain/explain")
     def explained(self, chain: str, probe: Probe) -> Explained:
         config = self._chain(chain)
@@ -342,21 +353,9 @@ class Firewall(Cube[FirewallConfig]):
             known = self._unreachable[name] = (table.rules, self.now.sets, lines)
         return {"name": str(name), "stats": stats, "established": counts.get(BY_SESSION + number, (0, 0))[0], "unreachable": known[2]}
 
-    def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
-        """Removes sessions."""
-        if path != "session-table":
-            return False
-        found = [one for one in self.sessions if key is None or _session_key(one) == tuple(map(str, key))]
-        self.sessions.remove(found)
-        return key is None or bool(found)
-
 
 _SHOWN = ("src", "dst", "l4proto", "sport", "dport", "tcpflags", "conntrack", "action", "description")
 _NO_CONTENT = ("description", "expires")
-
-
-def _session_key(one: Any) -> tuple[str, ...]:
-    return (str(one.source), str(one.destination), protocol_name(one.protocol), str(one.sport), str(one.dport))
 
 
 def _refused(name: str, why: str) -> ModelError:

@@ -55,7 +55,7 @@ def described(probe: Probe) -> Frame:
     if len(versions) > 1:
         raise refuse("dst", probe.dst, f"an IPv{addresses['src'].version} address, as src is")
     if probe.ethertype is not None and probe.ethertype not in ("IPV4", "IPV6"):
-        number = matching._numbers(probe.ethertype, matching.ETHERTYPES, 65535)
+        number = matching.numbers(probe.ethertype, matching.ETHERTYPES, 65535)
         found |= {Space.SRC_NONE: 0, Space.DST_NONE: 0, Space.ETHERTYPE: number.elements[0][0] if number.elements else 0}
         return _tagged(found | {Space.SPORT_NONE: 0, Space.DPORT_NONE: 0, Space.FLAGS_NONE: 0}, probe.vlan)
     version = versions.pop() if versions else 6 if probe.ethertype == "IPV6" else 4
@@ -63,10 +63,10 @@ def described(probe: Probe) -> Frame:
     found[Space.SRC4 if version == 4 else Space.SRC6] = int(addresses.get("src", any_address))
     found[Space.DST4 if version == 4 else Space.DST6] = int(addresses.get("dst", any_address))
     if probe.l4proto is not None:
-        proto = matching._numbers(probe.l4proto, matching.PROTOCOLS, 255).elements[0][0]
+        proto = matching.numbers(probe.l4proto, matching.PROTOCOLS, 255).elements[0][0]
     else:
         proto = 6 if probe.tcpflags else (1 if version == 4 else 58) if probe.icmptype else 6
-    flags = matching._flag_values(probe.tcpflags).elements[0][0] if probe.tcpflags else 2
+    flags = matching.flag_values(probe.tcpflags).elements[0][0] if probe.tcpflags else 2
     icmp = probe.icmptype or "8"
     kind, _, code = (str(8 if version == 4 else 128) if probe.icmptype is None else icmp).partition("/")
     if kind in matching.ICMP_TYPES:

@@ -234,10 +234,17 @@ def _ports(text: str, space: Space) -> dict[Space, Values]:
     return {space: ranges(*(_range(part, 65535) for part in parts), inverted=inverted)}
 
 
-def _numbers(text: str, words: Mapping[str, int], most: int) -> Values:
+def numbers(text: str, words: Mapping[str, int], most: int) -> Values:
+    """A list of numbers, ranges and names."""
     inverted, parts = _split(text)
     hexed = [str(int(part, 16)) if part.startswith("0x") else part for part in parts]
     return ranges(*((words[one], words[one]) if one in words else _range(one, most) for one in hexed), inverted=inverted)
+
+
+def has_protocol(text: str, number: int) -> bool:
+    """Whether a list of protocols has this one."""
+    values = numbers(text, PROTOCOLS, 255)
+    return any(low <= number <= high for low, high in values.elements) != values.inverted
 
 
 def _icmp(text: str) -> dict[Space, Values]:
@@ -255,7 +262,8 @@ def _icmp(text: str) -> dict[Space, Values]:
     return {space: ranges(*elements, inverted=inverted) for space, elements in found.items() if elements}
 
 
-def _flag_values(text: str) -> Values:
+def flag_values(text: str) -> Values:
+    """All bytes of flags for which it holds."""
     mask = value = 0
     for part in text.split(","):
         bit = FLAGS[part.removeprefix("!")]
@@ -266,7 +274,7 @@ def _flag_values(text: str) -> Values:
 
 def _ethertypes(text: str) -> dict[Space, Values]:
     """IP is told by the space of its addresses, the rest by their EtherTypes."""
-    values = _numbers(text, ETHERTYPES, 65535)
+    values = numbers(text, ETHERTYPES, 65535)
 
     def has(number: int) -> bool:
         return any(low <= number <= high for low, high in values.elements) != values.inverted
@@ -297,7 +305,7 @@ def match_of(rule: Any) -> Match:
     if rule.dst is not None:
         wanted |= _addresses(rule.dst, Space.DST4, Space.DST6)
     if rule.l4proto is not None:
-        wanted[Space.PROTO] = _numbers(rule.l4proto, PROTOCOLS, 255)
+        wanted[Space.PROTO] = numbers(rule.l4proto, PROTOCOLS, 255)
         wanted.pop(Space.ETHERTYPE, None)
     if rule.sport is not None:
         wanted |= _ports(str(rule.sport), Space.SPORT)
@@ -306,7 +314,7 @@ def match_of(rule: Any) -> Match:
     if rule.icmptype is not None:
         wanted |= _icmp(rule.icmptype)
     if rule.tcpflags is not None:
-        wanted[Space.FLAGS] = _flag_values(rule.tcpflags)
+        wanted[Space.FLAGS] = flag_values(rule.tcpflags)
     if rule.conntrack is not None or rule.fragment is not None:
         states = [STATES.index(one) for one in rule.conntrack.split(",")] if rule.conntrack is not None else range(16)
         fragments = [FRAGMENTS.index(one) for one in rule.fragment.split(",")] if rule.fragment is not None else range(3)
@@ -315,5 +323,5 @@ def match_of(rule: Any) -> Match:
         if rule.vlan == "NONE":
             wanted[Space.VLAN_NONE] = ANY
         else:
-            wanted[Space.VLAN] = _numbers(rule.vlan, {}, 4094)
+            wanted[Space.VLAN] = numbers(rule.vlan, {}, 4094)
     return match(wanted)

@@ -5,13 +5,31 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from polycube.core.config import TransparentCube
 from polycube.cubes.firewall import matching
-from polycube.model import COUNTER, GAUGE, Action, Choice, Keyed, Name, Named, Node, Uint32, container, key, leaf, listing, state
+from polycube.model import (
+    COUNTER,
+    GAUGE,
+    Action,
+    Choice,
+    IpAddress,
+    Keyed,
+    Name,
+    Named,
+    Node,
+    PortNumber,
+    Uint32,
+    container,
+    key,
+    leaf,
+    listing,
+    state,
+)
 from polycube.toolkit.conntrack import Timeouts
 
 MAX_RULES = 16384
@@ -143,9 +161,22 @@ class Body(Asked):
     reject_with: RejectWith | None = leaf("How REJECT answers; without it, or AUTO: TCP by RST, others as port unreachable", default=None)
     expires: Moment | None = leaf("From when on the rule is no more", default=None)
 
+    @cached_property
+    def content(self) -> tuple[Any, ...]:
+        """What makes a rule what it is, wherever it stands: its leaves but for the place, in the order of `Body`."""
+        return tuple([self.__dict__[name] for name in Body.model_fields])
+
 
 class Rule(Body, Positioned):
     """A rule."""
+
+    def at(self, place: int) -> Self:
+        """The same in another place. Made by hand: pydantic takes ten times as long, and there may be ten thousand to move."""
+        moved = object.__new__(type(self))
+        object.__setattr__(moved, "__dict__", {**self.__dict__, "id": place})
+        for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(moved, name, getattr(self, name))
+        return moved
 
 
 class Stats(Asked, Positioned):
@@ -261,7 +292,7 @@ class Chain(Node):
             ordered = sorted((rule for rule in self.rule.values() if rule.id < INSERT), key=lambda rule: rule.id)
             for rule in [rule for rule in self.rule.values() if rule.id >= INSERT]:
                 ordered.insert(rule.id - INSERT, rule)
-            self.__dict__["rule"] = Keyed(rule if rule.id == at else rule.model_copy(update={"id": at}) for at, rule in enumerate(ordered))
+            self.__dict__["rule"] = Keyed(rule if rule.id == at else rule.at(at) for at, rule in enumerate(ordered))
         return self
 
 
@@ -290,6 +321,22 @@ class SessionEntry(Node):
     eta: int | None = state("Seconds until it is forgotten")
 
 
+class Which(Node):
+    """Which sessions; without a leaf, all."""
+
+    src: IpAddress | None = leaf("Source address of the first packet", default=None)
+    dst: IpAddress | None = leaf("Destination address", default=None)
+    l4proto: Protocols | None = leaf("Protocols", default=None)
+    sport: PortNumber | None = leaf("Source port", default=None)
+    dport: PortNumber | None = leaf("Destination port", default=None)
+
+
+class Flushed(Node):
+    """How many there were."""
+
+    flushed: Uint32 = leaf("Sessions that were forgotten")
+
+
 class FirewallConfig(TransparentCube):
     """A stateful packet filter for IPv4, IPv6 and frames of other kinds."""
 
@@ -299,6 +346,7 @@ class FirewallConfig(TransparentCube):
     session_table: Keyed[SessionEntry] = listing("Sessions", read_only=True)
     sessions: int | None = state("Sessions at the last count", metric=GAUGE)
     sessions_failed: int | None = state("Sessions that found no room in the table", metric=COUNTER)
+    flush: ClassVar = Action("Forgets sessions", input=Which, output=Flushed)
     timeouts: Timeouts = container("Seconds after which sessions are forgotten")
     chain: Keyed[Chain] = listing("Chains of rules")
     sets: Keyed[Set] = listing("Named sets of addresses and ports")

@@ -155,6 +155,8 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 			at = 0;
 			/* fallthrough */
 		default:
+			if (at > pkt->end) /* the last header says that it is longer than the packet */
+				return PCN_DROP_MALFORMED;
 			pkt->l4_proto = next;
 			pkt->l4 = at;
 			return 0;

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall with real traffic: connections that outlive the daemon, answers to what is rejected, actions; netfilter's counts beside."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scenes import bridge
+
+from polycube.net import netns
+from polycube.testing.daemon import Daemon
+from polycube.testing.hosts import Host, Lab, eventually, sh
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cubes"))
+from firewall_model import Maker, Packet
+
+TYPES = ["TC", "XDP_DRV"]
+
+
+@pytest.fixture(scope="module")
+def hosts(lab: Lab) -> list[Host]:
+    return lab.some(2)
+
+
+@pytest.fixture(params=TYPES)
+def wall(request: pytest.FixtureRequest, daemon: Daemon, hosts: list[Host]) -> Iterator[Daemon]:
+    """A firewall before the first host: EGRESS is towards it."""
+    bridge(daemon, "br1", hosts, request.param)
+    daemon.post("firewall/fw", {"type": request.param, "max-rules": 500})
+    daemon.post("attach", {"cube": "fw", "port": "br1:p1"})
+    yield daemon
+    daemon.delete("firewall/fw")
+    daemon.delete("simplebridge/br1")
+
+
+class Server:
+    """Echoes what it is sent over TCP, in a host."""
+
+    def __init__(self, host: Host, port: int, family: int = socket.AF_INET) -> None:
+        self.listener = host.call(lambda: socket.create_server(("", port), family=family))
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._echo, args=(connection,), daemon=True).start()
+
+    @staticmethod
+    def _echo(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the test cuts some off
+            while data := connection.recv(1000):
+                connection.sendall(data)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+
+
+def connect(host: Host, to: str, port: int, wait: float = 3.0) -> socket.socket:
+    return host.call(lambda: socket.create_connection((to, port), timeout=wait))
+
+
+def says(connection: socket.socket, text: bytes) -> bool:
+    connection.sendall(text)
+    return connection.recv(1000) == text
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_outlives_the_daemon_and_rules_stay(wall: Daemon, hosts: list[Host], version: int) -> None:
+    protected, client = hosts
+    address = str(protected.ipv4 if version == 4 else protected.ipv6)
+    icmp = {"l4proto": "ICMPV6", "action": "ACCEPT"}
+    rules = [{"id": 0, "l4proto": "TCP", "dport": 7000, "conntrack": "NEW", "action": "ACCEPT"}, {"id": 1, **icmp}]
+    wall.rest("PUT", "firewall/fw/chain/EGRESS", {"name": "EGRESS", "default": "DROP", "rule": rules})
+    server = Server(protected, 7000, socket.AF_INET if version == 4 else socket.AF_INET6)
+    try:
+        with connect(client, address, 7000) as connection:
+            assert says(connection, b"before")
+            opened = wall.get("firewall/fw/session-table")
+            assert [(one["dport"], one["state"]) for one in opened if one["l4proto"] == "tcp"] == [(7000, "ESTABLISHED")]
+            wall.kill()
+            assert says(connection, b"without a daemon")
+            wall.start()
+            assert says(connection, b"after")
+            counted = wall.get("firewall/fw/chain/EGRESS/stats")
+            assert counted[0]["pkts"] == 1  # the SYN, from before the death
+            wall.post("firewall/fw/chain/EGRESS/delete", {"l4proto": "TCP", "dport": 7000, "conntrack": "NEW"})
+            assert says(connection, b"known sessions go on")
+            with pytest.raises(TimeoutError):
+                connect(client, address, 7000, 0.5)
+            assert wall.post("firewall/fw/flush", {"l4proto": "TCP", "dport": 7000}) == {"flushed": 1}
+            connection.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                says(connection, b"and end when they are deleted")
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_is_rejected_is_told_so(wall: Daemon, hosts: list[Host], version: int) -> None:
+    protected, client = hosts
+    address = str(protected.ipv4 if version == 4 else protected.ipv6)
+    rules = [{"id": 0, "l4proto": "TCP,UDP", "action": "REJECT"}]
+    wall.rest("PUT", "firewall/fw/chain/EGRESS", {"name": "EGRESS", "rule": rules})
+    assert client.ping(address, count=1).received == 1
+    with pytest.raises(ConnectionRefusedError):
+        connect(client, address, 7001)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with client.call(lambda: socket.socket(family, socket.SOCK_DGRAM)) as talker:
+        talker.settimeout(3)
+        talker.connect((address, 7001))
+        talker.send(b"?")
+        with pytest.raises(ConnectionRefusedError):
+            talker.recv(100)
+    wall.patch("firewall/fw/chain/EGRESS/rule/0", {"reject-with": "PROHIBITED"})
+    with client.call(lambda: socket.socket(family, socket.SOCK_DGRAM)) as talker:
+        talker.settimeout(3)
+        talker.connect((address, 7001))
+        talker.send(b"?")
+        with pytest.raises((PermissionError, OSError)) as refused:
+            talker.recv(100)
+        assert not isinstance(refused.value, TimeoutError)
+
+
+def test_actions(wall: Daemon, hosts: list[Host]) -> None:
+    chain = "firewall/fw/chain/INGRESS"
+    assert wall.post(f"{chain}/append", {"src": "10.7.0.0/16", "action": "DROP"}) == {"id": 0}
+    assert wall.post(f"{chain}/append", {"dport": 80, "action": "ACCEPT"}) == {"id": 1}
+    assert wall.post(f"{chain}/insert", {"dport": 81, "action": "ACCEPT"}) == {"id": 0}
+    assert wall.post(f"{chain}/insert", {"id": 2, "dport": 82, "action": "ACCEPT"}) == {"id": 2}
+    assert [rule.get("dport") for rule in wall.get(f"{chain}/rule")] == [81, None, 82, 80]
+    assert wall.rest("POST", f"{chain}/insert", {"id": 9, "action": "DROP"}).status == 400
+    assert wall.rest("POST", f"{chain}/append", {"dport": 1}).status == 400  # no action
+    assert wall.rest("POST", f"{chain}/append", {"src": "@none", "action": "DROP"}).status == 400
+    assert wall.rest("POST", f"{chain}/append", {"dport": 1, "icmptype": "8", "action": "DROP"}).status == 400
+    lines = [{"operation": "delete", "dport": 82}, {"operation": "insert", "id": 0, "dport": 83, "action": "DROP"}]
+    wall.post(f"{chain}/batch", {"rules": [*lines, {"operation": "update", "id": 1, "dport": 84, "action": "DROP"}]})
+    assert [rule.get("dport") for rule in wall.get(f"{chain}/rule")] == [83, 84, None, 80]
+    answer = wall.rest("POST", f"{chain}/batch", {"rules": [{"operation": "delete", "id": 0}, {"operation": "delete", "dport": 99}]})
+    assert answer.status == 400 and "line 2" in answer.text
+    assert len(wall.get(f"{chain}/rule")) == 4  # nothing of a batch with a wrong line
+    wall.delete(f"{chain}/rule/1")
+    assert [(rule["id"], rule.get("dport")) for rule in wall.get(f"{chain}/rule")] == [(0, 83), (1, None), (2, 80)]
+    assert wall.post(f"{chain}/reset-counters") == {"result": True}
+    assert wall.post(f"{chain}/append", {"dport": 90, "action": "DROP", "timeout": 1}) == {"id": 3}
+    eventually(lambda: len(wall.get(f"{chain}/rule")) == 3, "the rule to go", 6)
+    wall.patch("firewall/fw", {"conntrack": "OFF"})
+    wall.patch("firewall/fw", {"accept-established": "OFF"})
+    assert "enable conntrack first" in wall.rest("PATCH", "firewall/fw", {"accept-established": "ON"}).text
+
+
+def test_log_rules_write_lines(wall: Daemon, hosts: list[Host]) -> None:
+    wall.rest("PUT", "firewall/fw/chain/EGRESS", {"name": "EGRESS", "rule": [{"id": 0, "l4proto": "ICMP", "action": "LOG"}]})
+    assert hosts[1].ping(hosts[0], count=1).received == 1
+    wall.logged("packet of a LOG rule", 0)
+
+
+def test_explain_says_what_happens(wall: Daemon, hosts: list[Host]) -> None:
+    rules = [
+        {"src": "10.0.0.0/8", "l4proto": "TCP", "dport": "1-100", "action": "DROP"},
+        {"l4proto": "TCP", "dport": 22, "action": "ACCEPT"},
+    ]
+    body = {"name": "INGRESS", "rule": [{"id": at, **rule} for at, rule in enumerate(rules)]}
+    wall.rest("PUT", "firewall/fw/chain/INGRESS", body)
+
+    def explained(**probe: Any) -> Any:
+        return wall.post("firewall/fw/chain/INGRESS/explain", probe)
+
+    said = explained(src="10.0.0.1", dst="10.0.0.2", l4proto="TCP", dport=22)
+    assert (said["action"], said["id"]) == ("DROP", 0)
+    said = explained(src="fd00::1", dst="fd00::2", l4proto="TCP", dport=22)
+    assert (said["action"], said["id"]) == ("ACCEPT", 1)
+    assert any("rule 0: source fd00::1" in line for line in said["before"])
+    assert explained(src="10.0.0.1", dst="10.0.0.2", l4proto="UDP", dport=22)["by"] == "the default"
+    assert wall.rest("POST", "firewall/fw/chain/INGRESS/explain", {"src": "nonsense"}).status == 400
+
+
+@pytest.fixture
+def netfilter(isolated: None) -> Iterator[str]:
+    """A namespace with a netdev whose frames meet rules at `input`."""
+    sh("ip netns add nf", "ip -n nf link add f0 type veth peer name f1", "ip -n nf link set f0 up", "ip -n nf link set f1 up")
+    sh("ip -n nf addr add 192.0.2.1/32 dev f1")
+    yield "nf"
+    sh("ip netns del nf")
+
+
+PORTS = {"sport": "--sport", "dport": "--dport"}
+
+
+def iptables_rule(rule: dict[str, Any]) -> str:
+    words = ["-A PREROUTING"]
+    for name, option in (("src", "-s"), ("dst", "-d")):
+        if name in rule:
+            words.append(f"{'! ' * rule[name].startswith('!')}{option} {rule[name].removeprefix('!')}")
+    if "l4proto" in rule:
+        words.append(f"-p {rule['l4proto'].lower()}")
+    words += [f"{PORTS[name]} {str(rule[name]).replace('-', ':')}" for name in PORTS if name in rule]
+    return " ".join([*words, "-j", {"ACCEPT": "ACCEPT", "DROP": "DROP"}[rule["action"]]])
+
+
+def nft_rule(rule: dict[str, Any], at: int) -> str:
+    words = []
+    for name, option in (("src", "ip saddr"), ("dst", "ip daddr")):
+        if name in rule:
+            words.append(f"{option} {'!= ' * rule[name].startswith('!')}{rule[name].removeprefix('!')}")
+    if "l4proto" in rule:
+        words.append(f"ip protocol {rule['l4proto'].lower()}")
+    words += [f"{rule['l4proto'].lower()} {name} {rule[name]}" for name in PORTS if name in rule]
+    return " ".join([*words, "counter", rule["action"].lower()])
+
+
+def simple(maker: Maker) -> dict[str, Any]:
+    """A rule all three know to say."""
+    rule: dict[str, Any] = {"action": maker.chance.choice(["ACCEPT", "DROP"])}
+    for name in ("src", "dst"):
+        if maker.chance.random() < 0.5:
+            rule[name] = maker.chance.choice(["", "!"]) + maker._network()
+    if maker.chance.random() < 0.6:
+        rule["l4proto"] = maker.chance.choice(["TCP", "UDP"])
+        for name in PORTS:
+            if maker.chance.random() < 0.5:
+                rule[name] = maker._range()
+    return rule
+
+
+def counted(rules: str) -> list[int]:
+    return [int(line.split("[")[1].split(":")[0]) for line in rules.splitlines() if line.startswith("[") and "-A" in line]
+
+
+def test_netfilter_counts_what_the_firewall_counts(netfilter: str) -> None:
+    """iptables, nftables and the firewall, rule by rule, over the same packets, in hooks before which nothing is dropped."""
+    from firewall_lab import Wall
+
+    from polycube.testing.harness import Chain, Hook
+
+    with Chain(Hook.TC) as chain:
+        cube = chain.cube("firewall", transparent=True)
+        for port in range(2):
+            cube.write_port(port, next=3, id=cube.ids[port])
+        wall = Wall(cube, conntrack="OFF")
+        for seed in range(4):
+            maker = Maker(7000 + seed, 4)
+            rules = [simple(maker) for _ in range(25)]
+            packets = [packet for packet in (maker.packet() for _ in range(150)) if packet.proto in (6, 17)]
+            wall.configure(ingress=rules, conntrack="OFF")
+            wall.chains.reset(range(1000))
+            for packet in packets:
+                cube.program("ingress").test_run(packet.frame())
+            ours = wall.counted()[:-1]
+            assert by_netfilter(netfilter, rules, packets, "iptables") == ours, seed
+            assert by_netfilter(netfilter, rules, packets, "nft") == ours, seed
+
+
+def by_netfilter(namespace: str, rules: list[dict[str, Any]], packets: list[Packet], kind: str) -> list[int]:
+    """Packets of each rule."""
+
+    def run(command: str, text: str = "") -> str:
+        done = subprocess.run(["ip", "netns", "exec", namespace, *command.split()], input=text, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    if kind == "iptables":
+        run("iptables-legacy-restore", "*raw\n" + "\n".join(map(iptables_rule, rules)) + "\nCOMMIT\n")
+    else:
+        body = "\n".join(nft_rule(rule, at) for at, rule in enumerate(rules))
+        run("nft -f -", f"table netdev t {{\nchain c {{\ntype filter hook ingress device f1 priority 0;\n{body}\n}}\n}}\n")
+    netns.run_in(namespace, lambda: send_all([valid(packet) for packet in packets]))
+    time.sleep(0.1)
+    if kind == "iptables":
+        found = counted(run("iptables-legacy-save -c -t raw"))
+        run("iptables-legacy -t raw -F")
+    else:
+        table = json.loads(run("nft -j list table netdev t"))["nftables"]
+        expressions = [one["rule"]["expr"] for one in table if "rule" in one]
+        found = [next(part["counter"]["packets"] for part in expression if "counter" in part) for expression in expressions]
+        run("nft delete table netdev t")
+    return found
+
+
+def valid(packet: Packet) -> bytes:
+    """A frame that the stack takes: with the checksum of the IPv4 header."""
+    frame = bytearray(packet.frame())
+    frame[0:6] = b"\xff" * 6
+    total = sum(int.from_bytes(frame[at : at + 2], "big") for at in range(14, 34, 2))
+    total = (total & 0xFFFF) + (total >> 16)
+    frame[24:26] = (0xFFFF - ((total & 0xFFFF) + (total >> 16))).to_bytes(2, "big")
+    return bytes(frame).ljust(60, b"\0")
+
+
+def send_all(frames: list[bytes]) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind(("f0", 0))
+        for frame in frames:
+            sender.send(frame)
