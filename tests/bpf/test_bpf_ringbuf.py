@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bpflab import Load
 
-from polycube.bpf import BpfError, Map, MapType, Object, RingBuffer
+from polycube.bpf import BpfError, Map, MapType, Object, RingBuffer, RingReader
 
 SOURCE = """
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
@@ -129,3 +129,40 @@ def test_a_closed_reader_is_an_error(load: Load) -> None:
 def test_a_map_that_is_no_ring_buffer_is_refused() -> None:
     with Map.create(MapType.HASH, 4, 4, 4) as made, pytest.raises(BpfError, match="open ring buffer"):
         RingBuffer(made, lambda data: None)
+
+
+# ---- RingReader ----
+
+
+def test_many_records_are_taken_at_once_and_written_as_they_are(load: Load, tmp_path: Path) -> None:
+    loaded = load(SOURCE)
+    emit(loaded, 100)
+    with loaded.map("events") as events:
+        reader = RingReader(events)
+    batch = reader.read(60)
+    rest = reader.read()
+    assert (len(batch), len(rest), len(reader.read())) == (60, 40, 0)
+    assert batch.size == sum(map(len, batch))
+    path = tmp_path / "out"
+    with path.open("wb") as file:
+        assert batch.writev(file.fileno()) == batch.size
+    assert path.read_bytes() == b"".join(map(bytes, batch))
+    del batch, rest
+    reader.release()
+    for turn in range(30):  # round and round
+        emit(loaded, 50)
+        batch = reader.read()
+        assert [int.from_bytes(one, "little") for one in batch] == list(range(100 + turn * 50, 150 + turn * 50))
+        reader.release()
+    del batch
+    reader.close()
+
+
+def test_a_batch_that_can_not_be_written_is_an_error(load: Load) -> None:
+    loaded = load(SOURCE)
+    emit(loaded, 1)
+    with loaded.map("events") as events:
+        reader = RingReader(events)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        reader.read().writev(-1)
+    reader.close()

@@ -14,10 +14,11 @@ from polycube.bpf.pin import ensure_bpffs, is_bpffs
 from polycube.bpf.probe import Features, features
 from polycube.bpf.program import Program, ProgramInfo, TestRun, run_statistics, sk_buff, xdp_md
 from polycube.bpf.rcu import grace, quiesce
-from polycube.bpf.ringbuf import RingBuffer, RingReader
+from polycube.bpf.ringbuf import Batch, RingBuffer, RingReader
 
 __all__ = [
     "AttachType",
+    "Batch",
     "BpfError",
     "Features",
     "Field",

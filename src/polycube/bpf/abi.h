@@ -106,4 +106,9 @@ const char *libbpf_version_string(void);
 void *libbpf_set_print(int (*fn)(int level, const char *fmt, void *ap));
 int libbpf_probe_bpf_map_type(int type, const void *opts);
 int libbpf_probe_bpf_helper(int prog_type, int helper, const void *opts);
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+ssize_t writev(int fd, const struct iovec *parts, int count);
 int vsnprintf(char *b, size_t n, const char *fmt, void *ap);

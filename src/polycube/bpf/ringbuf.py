@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import struct
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from polycube.bpf.errors import BpfError
@@ -68,8 +70,44 @@ _BUSY, _DISCARDED, _HEAD = 1 << 31, 1 << 30, 8  # BPF_RINGBUF_BUSY_BIT, _DISCARD
 _U64 = struct.Struct("<Q")
 
 
+class Batch:
+    """Records where they lie, to be written as they are, or looked at one by one; valid until the reader's `release`."""
+
+    def __init__(self, view: memoryview, address: int) -> None:
+        self._view = view
+        self._address = address
+        self._parts = array("Q")  # of struct iovec: address and length of each
+
+    def __len__(self) -> int:
+        return len(self._parts) >> 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of all records."""
+        return sum(self._parts[1::2])
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for begin, length in zip(self._parts[::2], self._parts[1::2], strict=True):
+            yield self._view[begin - self._address : begin - self._address + length]
+
+    def writev(self, fd: int) -> int:
+        """Writes them all at once; bytes written, perhaps not all. Raises OSError."""
+        done = int(lib.writev(fd, ffi.cast("struct iovec *", self._parts.buffer_info()[0]), len(self)))
+        if done < 0:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        return done
+
+    def add(self, begin: int, step: int, lengths: Sequence[int]) -> None:
+        """Records that begin at an offset, and so many bytes behind one another."""
+        begin += self._address
+        more = array("Q", bytes(16 * len(lengths)))
+        more[::2] = array("Q", range(begin, begin + step * len(lengths), step))
+        more[1::2] = array("Q", lengths)
+        self._parts += more
+
+
 class RingReader:
-    """Reads many records at once, where they lie: views of shared memory that are valid until `release`. For one reader at a time.
+    """Reads many records at once, where they lie. For one reader at a time.
 
     Layout (Linux, kernel/bpf/ringbuf.c): a page with the consumer's position, one with the producers', the data, twice in a row so that a
     record that passes the end lies in one piece. A record is its length with two marks, a word for the kernel, and the bytes.
@@ -84,27 +122,29 @@ class RingReader:
         self._data = mmap.mmap(map.fd, self._page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page)
         self._view = memoryview(self._data)
         self._words = self._view.cast("I")
+        self._pinned = ffi.from_buffer(self._data)
+        self._address = int(ffi.cast("uintptr_t", self._pinned))
         (self._position,) = _U64.unpack_from(self._position_page)
 
-    def read(self, records: int = 1024, size: int = 1 << 20) -> list[memoryview]:
-        """Up to so many records, and no more after so many bytes. Empty: there are none. The views are valid until `release`; whoever keeps
-        one keeps the memory.
+    def read(self, records: int = 1024, size: int = 1 << 20) -> Batch:
+        """Up to so many records, and no more after so many bytes; an empty batch if there are none.
 
-        Records of the same size in a row are taken at once, by slices with a step: that is several times as fast as one by one.
+        Records of the same size in a row are taken at once, by slices with a step, whatever their number.
         """
-        found: list[memoryview] = []
+        found = Batch(self._view, self._address)
         (end,) = _U64.unpack_from(self._data)
-        stop = min(end, self._position + size)
-        while self._position < stop and len(found) < records:
+        stop, left = min(end, self._position + size), records
+        while self._position < stop and left:
             at = self._page + (self._position & self.size - 1)
             length = self._words[at >> 2]
             if length & _BUSY:
                 break
             step = (length & ~_DISCARDED) + _HEAD + 7 & ~7
-            count = self._run(at, length, step, min(records - len(found), max(1, (stop - self._position) // step)))
+            count = self._run(at, length, step, min(left, max(1, (stop - self._position) // step)))
             if not length & _DISCARDED:
-                found += self._records(at + _HEAD, length, step, count)
+                found.add(at + _HEAD, step, self._lengths(at + _HEAD, length, step, count))
             self._position += count * step
+            left -= count
         return found
 
     def _run(self, at: int, length: int, step: int, most: int) -> int:
@@ -112,14 +152,12 @@ class RingReader:
         lengths = self._column(at, step, most)
         return most if lengths.count(length) == most else next(i for i, one in enumerate(lengths) if one != length)
 
-    def _records(self, at: int, length: int, step: int, count: int) -> list[memoryview]:
-        view = self._view
+    def _lengths(self, at: int, length: int, step: int, count: int) -> list[int]:
+        """How much of each of so many records is used."""
         if self._length_at is None:
-            return [view[begin : begin + length] for begin in range(at, at + count * step, step)]
+            return [length] * count
         used = self._column(at + self._length_at, step, count)
-        if max(used) > length:
-            used = [min(one, length) for one in used]
-        return [view[begin : begin + one] for begin, one in zip(range(at, at + count * step, step), used, strict=True)]
+        return used if max(used) <= length else [min(one, length) for one in used]
 
     def _column(self, at: int, step: int, count: int) -> list[int]:
         """The word at the same place of so many records."""
@@ -135,6 +173,7 @@ class RingReader:
         _U64.pack_into(self._position_page, 0, self._position)
 
     def close(self) -> None:
+        ffi.release(self._pinned)
         self._words.release()
         self._view.release()
         self._data.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from polycube.bpf import Map, RingReader
-from polycube.cubes.packetcapture.output import Counts, Files, Queue, Stream
+from polycube.cubes.packetcapture.output import Blocks, Counts, Files, Queue, Stream
 from polycube.cubes.packetcapture.pcapng import Source
 
 REST = 0.02  # seconds between visits when little comes
@@ -88,15 +88,14 @@ class Drain:
     def _visit(self, outputs: Outputs) -> int:
         """Takes all there is, but not for ever; bytes of it."""
         begin = self._reader.position
-        while self._reader.position - begin < self._reader.size and (views := self._reader.read(BATCH)):
-            blocks = views if outputs.rewrite is None else [outputs.rewrite(view) for view in views]
+        while self._reader.position - begin < self._reader.size and (batch := self._reader.read(BATCH)):
+            blocks: Blocks = batch if outputs.rewrite is None else [outputs.rewrite(view) for view in batch]
             if outputs.files:
                 outputs.files.write(blocks, outputs.source, self.counts)
             if outputs.queue is not None:
                 outputs.queue.write(blocks)
             for stream in list(self.streams):
                 stream.write(blocks, outputs.source)
-            del blocks, views
             self._reader.release()
         else:
             self._reader.release()

@@ -14,14 +14,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from polycube.bpf import Batch
 from polycube.cubes.packetcapture.pcapng import Source, head, statistics
 
-Blocks = Sequence[memoryview | bytes]
+Blocks = Batch | Sequence[bytes]
 Counts = Callable[[], tuple[int, int]]  # packets taken by the filter, and lost of them, so far
 QUEUE = 4096  # packets
 QUEUE_BYTES = 32 << 20
 STREAM_BYTES = 4 << 20  # in the socket of a stream
 ENDING = ".pcapng"
+
+
+def size_of(blocks: Blocks) -> int:
+    """Bytes of all blocks."""
+    return blocks.size if isinstance(blocks, Batch) else sum(map(len, blocks))
+
+
+def put(fd: int, blocks: Blocks) -> int:
+    """Writes blocks, or a part of them; how many bytes. Raises OSError."""
+    return blocks.writev(fd) if isinstance(blocks, Batch) else os.writev(fd, blocks)
 
 
 class Files:
@@ -82,9 +93,9 @@ class Files:
         self._append([head(source)])
 
     def _append(self, blocks: Blocks) -> None:
-        done, wanted = 0, sum(map(len, blocks))
+        wanted = size_of(blocks)
         try:
-            done = os.writev(self._fd, blocks)
+            done = put(self._fd, blocks)
             if done < wanted:  # a disk that is nearly full
                 rest = memoryview(b"".join(blocks))[done:]
                 while rest:
@@ -166,12 +177,14 @@ class Stream:
     def _send(self, blocks: Blocks) -> int:
         """How many went out; the rest of one that did so in part waits for the next time."""
         try:
-            sent = self._socket.sendmsg(blocks)
+            sent = put(self._socket.fileno(), blocks)
         except BlockingIOError:
             return 0
         except OSError:
             self.close()
             return 0
+        if sent == size_of(blocks):
+            return len(blocks)
         for number, one in enumerate(blocks):
             if sent < len(one):
                 self._rest = bytes(one[sent:]) if sent else b""
