@@ -145,4 +145,4 @@ def tcpdump(subject: Subject, folder: Path, found: Capture, expression: str) -> 
 
 def counted(daemon: Daemon, found: Capture) -> None:
     statistics = daemon.get("packetcapture/cap/statistics")
-    found.taken, found.written = statistics["taken"], statistics["written"]
+    found.taken, found.written = statistics["taken"], statistics["taken"] - statistics["lost"]

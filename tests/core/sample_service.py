@@ -66,7 +66,7 @@ import signal
 import time
 
 from polycube.core.config import Port, StandardCube
-from polycube.core.cube import Cube, action, every
+from polycube.core.cube import Cube, action, every, stream
 from polycube.model import Action, Edit, Keyed, Node, Op, container, key, leaf, listing, state
 from polycube.model.errors import Tag, problem
 
@@ -87,6 +87,7 @@ class SamplerConfig(StandardCube):
     entry: Keyed[Entry] = listing("Entries")
     say = Action("Says something", input=Said, output=Said)
     obey = Action("Does what it is told", input=Said)
+    flow = Action("Flows", media="text/plain")
 
 
 class Sampler(Cube[SamplerConfig]):
@@ -144,6 +145,11 @@ class Sampler(Cube[SamplerConfig]):
         self.ticks += 1
         if self.current.mood == "bad timer":
             raise ZeroDivisionError("no time")
+
+    @stream("flow")
+    def flow(self, connected):
+        connected.sendall(b"what flows")
+        self.reader = connected
 
     @action("say")
     async def say(self, said):

@@ -353,3 +353,16 @@ async def test_after_close_calls_fail_with_a_reason(built: Path, pins: Path) -> 
             await waiting
         with pytest.raises(PeerGone, match="the daemon is shutting down"):
             await running.state(made)
+
+
+async def test_a_stream_comes_from_the_cube_and_ends_with_either_side(built: Path, pins: Path) -> None:
+    async with daemon() as running:
+        made = await running.add(instance("a", built, pins))
+        with await running.workers.stream("sampler", made.uuid, ("flow",)) as connected:
+            connected.setblocking(False)
+            loop = asyncio.get_running_loop()
+            assert await loop.sock_recv(connected, 100) == b"what flows"
+            running.workers.end_streams()
+            assert await loop.sock_recv(connected, 100) == b""
+        with pytest.raises(ModelError, match="has no flaw; did you mean flow"):
+            await running.workers.stream("sampler", made.uuid, ("flaw",))
