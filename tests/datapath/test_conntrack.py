@@ -21,6 +21,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from polycube.testing.conntrack import Segment, Tracker
+from polycube.testing.harness import Chain, Hook
 from polycube.toolkit.conntrack import State, Timeouts, monotonic
 
 FOLDER = Path(__file__).parent / "tracker"
@@ -30,11 +31,19 @@ A4, B4, A6, B6 = "10.0.0.1", "10.9.0.2", "2001:db8::1", "2001:db8:9::2"
 TIMEOUTS = Timeouts()
 
 
+@pytest.fixture(scope="module", params=list(Hook))
+def shared(isolated, request):
+    """One cube for all tests of a hook: the verifier takes its time."""
+    with Chain(request.param) as chain:
+        yield chain.cube(FOLDER)
+
+
 @pytest.fixture
-def tracker(cube):
-    made = cube(FOLDER)
-    made.cfg(ct_timeouts=TIMEOUTS.cfg())
-    return made
+def tracker(shared):
+    shared.cfg(ct_timeouts=TIMEOUTS.cfg(), loose=0)
+    for name in ("sessions", "ct_fragments"):
+        shared.map(name).clear()
+    return shared
 
 
 def see(tracker, packet):

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from polycube.core.maps import MapShape, MapView
-from polycube.toolkit.conntrack import GRACE, SessionTable, State, Timeouts, address, failures, monotonic, packed, tuple_key, unpacked
+from polycube.toolkit.conntrack import GRACE, SessionTable, State, Timeouts, failures, monotonic, tuple_key, unpacked
 
 FOLDER = Path(__file__).parents[1] / "datapath" / "tracker"
 
@@ -119,11 +119,6 @@ def test_what_found_no_room_is_counted(cube):
     for number in range(9):
         tracker.send(udp(number))
     assert failures(view(tracker, "ct_failures")) == 9 - len(tracker.map("sessions")) > 0
-
-
-def test_addresses():
-    for text in ("10.0.0.1", "255.255.255.255", "2001:db8::1", "::1", "::"):
-        assert str(address(packed(ipaddress.ip_address(text)))) == text
 
 
 def test_each_state_has_a_timeout():

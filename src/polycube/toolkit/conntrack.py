@@ -12,7 +12,6 @@ the session. The cube says what that key is, and twins go with their sessions.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import struct
 import time
@@ -26,11 +25,13 @@ from pydantic import Field
 
 from polycube.core.maps import MapView
 from polycube.model import Node, leaf
+from polycube.net.addr import Address
+from polycube.toolkit.address import mapped, unmapped
 
+ICMP = (1, 58)  # protocols whose echoes have one identifier for both ends
 SWAPPED, REPLIED = 1, 2
 GRACE = 2  # seconds: an entry that expired so long ago is in no program's hands any more
 _TUPLE = struct.Struct(">16s16sHHBxH")
-_MAPPED = bytes(10) + b"\xff\xff"
 _WORD = 4
 
 
@@ -103,9 +104,6 @@ class Timeouts(Node):
         return {"seconds": [by_state[state] for state in State]}
 
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
 @dataclass(frozen=True)
 class Session:
     """One session, from its opener's point of view."""
@@ -119,23 +117,14 @@ class Session:
     answered: bool
     eta: int  # seconds until it expires; 0 or less: it has
     zone: int
+    swapped: bool  # whether its source is the second endpoint of the key
     key: bytes  # as the table has it
     value: bytes  # whole: the cube's part is behind `SessionTable.payload`
 
 
-def address(packed: bytes) -> Address:
-    """16 bytes of a tuple to an address."""
-    return ipaddress.IPv4Address(packed[12:]) if packed.startswith(_MAPPED) else ipaddress.IPv6Address(packed)
-
-
-def packed(address: Address) -> bytes:
-    """An address to 16 bytes of a tuple."""
-    return _MAPPED + address.packed if address.version == 4 else address.packed
-
-
 def tuple_key(one: Address, one_port: int, other: Address, other_port: int, protocol: int, zone: int = 0) -> bytes:
     """The key under which the data plane looks for a session between two endpoints, whichever comes first."""
-    ends = sorted(((packed(one), one_port), (packed(other), other_port)), key=_rank)
+    ends = sorted(((mapped(one), one_port), (mapped(other), other_port)), key=_rank)
     return _TUPLE.pack(ends[0][0], ends[1][0], ends[0][1], ends[1][1], protocol, socket.htons(zone))
 
 
@@ -172,25 +161,35 @@ class SessionTable:
 
     def __iter__(self) -> Iterator[Session]:
         """The sessions that have not expired."""
+        for batch in self.batches():
+            yield from (session for session in batch if session.eta > 0)
+
+    def batches(self) -> Iterator[list[Session]]:
+        """All entries, also expired ones, some thousands at a time."""
         now = monotonic()
         for keys, values in self._view.raw_batches():
-            for i in range(len(keys) // self._key):
-                session = self._decode(keys, values, i, now)
-                if session.eta > 0:
-                    yield session
+            yield [self._decode(keys, values, i, now) for i in range(len(keys) // self._key)]
+
+    def get(self, key: bytes) -> Session | None:
+        """The entry of a key."""
+        kernel = self._view.kernel
+        value = kernel.get(key) if kernel else None
+        return None if value is None else self._decode(key, value, 0, monotonic())
 
     def remove(self, sessions: list[Session]) -> None:
-        """Deletes sessions and their twins, at once."""
+        """Deletes sessions, then their twins, at once.
+
+        In this order: what comes in between opens a new session beside the old twin, instead of using an old one without a twin.
+        """
+        self._view.delete_many([one.key for one in sessions])
         if self._twins is not None and self._twin_of is not None:
             self._twins.delete_many([twin for one in sessions if (twin := self._twin_of(one)) is not None])
-        self._view.delete_many([one.key for one in sessions])
 
     async def flush(self, which: Callable[[Session], bool] = lambda _: True) -> int:
         """Deletes the sessions that `which` says yes to; returns their number."""
         removed = 0
-        now = monotonic()
-        for keys, values in self._view.raw_batches():
-            chosen = [one for i in range(len(keys) // self._key) if which(one := self._decode(keys, values, i, now))]
+        for batch in self.batches():
+            chosen = [one for one in batch if which(one)]
             self.remove(chosen)
             removed += len(chosen)
             await asyncio.sleep(0)
@@ -199,11 +198,9 @@ class SessionTable:
     async def sweep(self) -> int:
         """Deletes what has expired and counts what has not; returns the number of the former. Lets others run between batches."""
         removed, counts = 0, Counter[int]()
-        words, offset = self._step // _WORD, self._expires // _WORD
         for keys, values in self._view.raw_batches():
             now = monotonic()
-            limit = now - GRACE
-            expired = [i for i, at in enumerate(memoryview(values).cast("I")[offset::words].tolist()) if at < limit]
+            expired = expired_entries(values, self._step, self._expires, now)
             counts.update(values[self._state :: self._step])
             if expired:
                 counts.subtract(values[i * self._step + self._state] for i in expired)
@@ -221,13 +218,29 @@ class SessionTable:
         first, second, first_port, second_port, protocol, zone = _TUPLE.unpack(key)
         expires = int.from_bytes(value[self._expires : self._expires + 4], "little")
         flags = int.from_bytes(value[self._flags : self._flags + 2], "little")
-        if flags & SWAPPED:
+        swapped = bool(flags & SWAPPED)
+        if swapped:
             first, second, first_port, second_port = second, first, second_port, first_port
-        state = State(value[self._state])
-        eta, zone = expires - now, socket.ntohs(zone)
         return Session(
-            address(first), address(second), first_port, second_port, protocol, state, bool(flags & REPLIED), eta, zone, key, value
+            source=unmapped(first),
+            destination=unmapped(second),
+            sport=first_port,
+            dport=second_port,
+            protocol=protocol,
+            state=State(value[self._state]),
+            answered=bool(flags & REPLIED),
+            eta=expires - now,
+            zone=socket.ntohs(zone),
+            swapped=swapped,
+            key=key,
+            value=value,
         )
+
+
+def expired_entries(values: bytes, step: int, offset: int, now: int) -> list[int]:
+    """Which of some values in a row, `step` bytes each, have expired for good: their word at `offset` is a second in the past."""
+    limit = now - GRACE
+    return [i for i, at in enumerate(memoryview(values).cast("I")[offset // _WORD :: step // _WORD].tolist()) if at < limit]
 
 
 def failures(view: MapView) -> int:

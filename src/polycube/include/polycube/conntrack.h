@@ -107,7 +107,15 @@ enum pcn_ct_kind {
 	PCN_CT_KIND_BAD,   /* flags that no TCP sends, an error about nothing that can be told */
 };
 
-/* What pcn_ct_read() finds out. */
+/* What later fragments of a packet have in common with the first. */
+struct pcn_ct_fragment_key {
+	__u8 address[2][16] __attribute__((aligned(4))); /* source, destination */
+	__u32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* What pcn_ct_read() finds out, and what it needs for that. */
 struct pcn_ct_packet {
 	struct pcn_ct_tuple tuple;
 	__u8 kind;    /* enum pcn_ct_kind */
@@ -121,6 +129,7 @@ struct pcn_ct_packet {
 	__u16 inner_l3; /* of an error: where the headers of the packet it is about are */
 	__u16 inner_l4;
 	__u8 options[66]; /* of a SYN */
+	struct pcn_ct_fragment_key fragment;
 	__u64 parsed[2];  /* see pcn_ct_unlearn() */
 };
 

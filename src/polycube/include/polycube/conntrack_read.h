@@ -25,14 +25,6 @@ enum pcn_icmpv6_type { PCN_ICMPV6_ECHO = 128, PCN_ICMPV6_ECHO_REPLY };
 #define PCN_CT_FRAGMENT_LIFE 30 /* seconds: what hosts wait for the rest of a packet (RFC 791: 15, RFC 8200: 60) */
 #define PCN_CT_MAPPED 0xffff    /* third word of an IPv4 address in a tuple */
 
-/* What later fragments of a packet have in common with the first. */
-struct pcn_ct_fragment_key {
-	__u8 address[2][16] __attribute__((aligned(4))); /* source, destination */
-	__u32 id;
-	__u8 proto;
-	__u8 pad[3];
-};
-
 struct pcn_ct_fragment {
 	__be16 port[2]; /* source, destination */
 	__u32 expires;
@@ -285,19 +277,20 @@ static __always_inline int pcn_ct_read_error(struct pcn_ctx *ctx, struct pcn_pac
  * Ports of fragments: those of a first one are remembered, later ones get them. Returns -1 if there is none to be had: the first went another
  * way, comes later, or was long ago.
  */
-static __always_inline int pcn_ct_fragment_ports(struct pcn_packet *pkt, const void *from, const void *to, __be16 *sport, __be16 *dport, int ipv6,
-						 __u32 now)
+static __always_inline int pcn_ct_fragment_ports(struct pcn_packet *pkt, struct pcn_ct_packet *p, const void *from, const void *to, __be16 *sport,
+						 __be16 *dport, int ipv6, __u32 now)
 {
-	struct pcn_ct_fragment_key key = {.id = pkt->fragment_id, .proto = pkt->l4_proto};
 	struct pcn_ct_fragment fragment = {.port = {*sport, *dport}, .expires = now + PCN_CT_FRAGMENT_LIFE}, *known;
 
-	pcn_ct_set_address(key.address[0], from, ipv6);
-	pcn_ct_set_address(key.address[1], to, ipv6);
+	p->fragment.id = pkt->fragment_id;
+	p->fragment.proto = pkt->l4_proto;
+	pcn_ct_set_address(p->fragment.address[0], from, ipv6);
+	pcn_ct_set_address(p->fragment.address[1], to, ipv6);
 	if (pkt->fragment == PCN_FRAGMENT_FIRST) {
-		bpf_map_update_elem(&ct_fragments, &key, &fragment, BPF_ANY);
+		bpf_map_update_elem(&ct_fragments, &p->fragment, &fragment, BPF_ANY);
 		return 0;
 	}
-	known = bpf_map_lookup_elem(&ct_fragments, &key);
+	known = bpf_map_lookup_elem(&ct_fragments, &p->fragment);
 	if (!known || (__s32)(now - known->expires) >= 0)
 		return -1;
 	*sport = known->port[0];
@@ -314,7 +307,7 @@ static __always_inline int pcn_ct_read_flow(struct pcn_ctx *ctx, struct pcn_pack
 
 	if (!from)
 		return PCN_DROP_MALFORMED;
-	if (pkt->fragment != PCN_FRAGMENT_NONE && pcn_ct_fragment_ports(pkt, from, to, &sport, &dport, ipv6, now)) {
+	if (pkt->fragment != PCN_FRAGMENT_NONE && pcn_ct_fragment_ports(pkt, p, from, to, &sport, &dport, ipv6, now)) {
 		p->kind = PCN_CT_KIND_BAD;
 		return 0;
 	}
