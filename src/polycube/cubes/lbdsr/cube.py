@@ -19,8 +19,8 @@ from polycube.cubes.lbdsr.services import BackendKey, Balanced, ServiceKey, prob
 from polycube.model import Diff, ModelError
 from polycube.net.addr import Address, Mac
 from polycube.toolkit import frame, icmp
+from polycube.toolkit.address import mapped
 from polycube.toolkit.checker import Checker
-from polycube.toolkit.conntrack import packed
 from polycube.toolkit.health import CheckType, Health, Record, Target
 from polycube.toolkit.maglev import Tables, number_for, number_of
 from polycube.toolkit.vantage import set_limit
@@ -99,9 +99,9 @@ class Lbdsr(Cube[LbdsrConfig]):
 
     def _write_vips(self, before: set[Address], after: set[Address]) -> None:
         for vip in after - before:
-            self.maps["vips"][{"bytes": packed(vip)}] = 1
+            self.maps["vips"][{"bytes": mapped(vip)}] = 1
         for vip in before - after:
-            del self.maps["vips"][{"bytes": packed(vip)}]
+            del self.maps["vips"][{"bytes": mapped(vip)}]
 
     # ---- services ----
 

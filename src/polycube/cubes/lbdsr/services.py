@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from polycube.cubes.lbdsr.model import Encapsulation, LbdsrConfig, PoolEntry, PortType, Protocol
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address, Mac
-from polycube.toolkit.conntrack import packed
+from polycube.toolkit.address import mapped
 from polycube.toolkit.health import CheckType, HealthCheck, Target
 from polycube.toolkit.maglev import BackendState, Member
 
@@ -30,7 +30,7 @@ class ServiceKey(NamedTuple):
         return f"{self.vip} {self.vport} {self.proto}"
 
     def as_map(self) -> dict[str, Any]:
-        return {"vip": {"bytes": packed(self.vip)}, "vport": socket.htons(self.vport), "proto": PROTOCOLS[self.proto]}
+        return {"vip": {"bytes": mapped(self.vip)}, "vport": socket.htons(self.vport), "proto": PROTOCOLS[self.proto]}
 
 
 class BackendKey(NamedTuple):
@@ -60,7 +60,7 @@ class Balanced:
 
     def backend(self, one: PoolEntry) -> dict[str, Any]:
         """Its entry in the map `backends`, but for what is counted and found out."""
-        address = packed(one.ip) if one.ip is not None else bytes(16)
+        address = mapped(one.ip) if one.ip is not None else bytes(16)
         mac = bytes(Mac.parse(one.mac)) if one.mac is not None else bytes(6)
         return {"address": {"bytes": address}, "mac": mac, "encapsulation": ENCAPSULATIONS[self.encapsulation]}
 

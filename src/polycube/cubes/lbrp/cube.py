@@ -22,9 +22,9 @@ from polycube.cubes.lbrp.model import Backend, LbrpConfig, PortMode, PortType, R
 from polycube.cubes.lbrp.services import BackendKey, Entry, ServiceKey
 from polycube.model import Diff, ModelError
 from polycube.net.addr import Address
+from polycube.toolkit.address import mapped, unmapped
 from polycube.toolkit.checker import Checker
-from polycube.toolkit.conntrack import GRACE, Session, SessionTable, failures, monotonic, packed, protocol_name, tuple_key, unpacked
-from polycube.toolkit.conntrack import address as unpacked_address
+from polycube.toolkit.conntrack import GRACE, Session, SessionTable, failures, monotonic, protocol_name, tuple_key, unpacked
 from polycube.toolkit.health import CheckType, Health, Record, Target
 from polycube.toolkit.maglev import Tables, number_for, number_of
 from polycube.toolkit.vantage import set_limit
@@ -88,16 +88,16 @@ class Lbrp(Cube[LbrpConfig]):
         view, wanted = self.maps["frontends"], services.frontends(config, numbers)
         there = {key["bytes"]: number for key, number in view.items()}
         for ip, number in wanted.items():
-            if there.pop(packed(ip), None) != number:
-                view[{"bytes": packed(ip)}] = number
+            if there.pop(mapped(ip), None) != number:
+                view[{"bytes": mapped(ip)}] = number
         for gone in there:
             del view[{"bytes": gone}]
 
     def _write_vips(self, before: set[Address], after: set[Address]) -> None:
         for vip in after - before:
-            self.maps["vips"][{"bytes": packed(vip)}] = 1
+            self.maps["vips"][{"bytes": mapped(vip)}] = 1
         for vip in before - after:
-            del self.maps["vips"][{"bytes": packed(vip)}]
+            del self.maps["vips"][{"bytes": mapped(vip)}]
 
     # ---- services ----
 
@@ -234,8 +234,8 @@ class Lbrp(Cube[LbrpConfig]):
     def _twin_of(self, session: Session) -> bytes | None:
         """The key that leads to a session from the backend's side."""
         value = unpacked(self.maps["sessions"], session)
-        source = unpacked_address(value["source"]["bytes"]) if value["other_source"] else session.source
-        backend = unpacked_address(value["backend"]["address"]["bytes"])
+        source = unmapped(value["source"]["bytes"]) if value["other_source"] else session.source
+        backend = unmapped(value["backend"]["address"]["bytes"])
         port = socket.ntohs(value["backend"]["port"]) or session.dport
         return tuple_key(source, socket.ntohs(value["sport"]), backend, port, session.protocol)
 
@@ -280,7 +280,7 @@ class Lbrp(Cube[LbrpConfig]):
                     "vip": str(session.destination),
                     "vport": session.dport,
                     "proto": protocol_name(session.protocol),
-                    "backend": str(unpacked_address(backend["address"]["bytes"])),
+                    "backend": str(unmapped(backend["address"]["bytes"])),
                     "port": socket.ntohs(backend["port"]) or session.dport,
                     "state": session.state.word,
                     "eta": session.eta,

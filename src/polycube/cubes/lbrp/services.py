@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from polycube.cubes.lbrp.model import Backend, LbrpConfig, LbrpPort, PortMode, PortType, Protocol, Service, SrcIpRewrite
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address
-from polycube.toolkit.conntrack import packed
+from polycube.toolkit.address import mapped
 from polycube.toolkit.health import CheckType, Target
 from polycube.toolkit.maglev import BackendState, Member
 
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
         return f"{self.vip} {self.vport} {self.proto}"
 
     def as_map(self) -> dict[str, Any]:
-        return {"vip": {"bytes": packed(self.vip)}, "vport": socket.htons(self.vport), "proto": self.proto}
+        return {"vip": {"bytes": mapped(self.vip)}, "vport": socket.htons(self.vport), "proto": self.proto}
 
 
 class BackendKey(NamedTuple):
@@ -78,7 +78,7 @@ def assigned(config: LbrpConfig) -> dict[Entry, Service]:
 def backend_value(entry: Entry, backend: Backend) -> dict[str, Any]:
     """struct lbrp_backend."""
     port = 0 if entry.proto == socket.IPPROTO_ICMP else backend.port
-    return {"address": {"bytes": packed(backend.ip)}, "port": socket.htons(port)}
+    return {"address": {"bytes": mapped(backend.ip)}, "port": socket.htons(port)}
 
 
 def takes(backend: Backend, down: frozenset[Address]) -> bool:
@@ -120,8 +120,8 @@ def rewrite(config: SrcIpRewrite) -> dict[str, Any]:
     mask = config.ip_range.netmask.packed
     return {
         "on": 1,
-        "range": {"bytes": packed(config.ip_range.network_address)},
-        "new_range": {"bytes": packed(config.new_ip_range.network_address)},
+        "range": {"bytes": mapped(config.ip_range.network_address)},
+        "new_range": {"bytes": mapped(config.new_ip_range.network_address)},
         "mask": {"bytes": b"\xff" * (16 - len(mask)) + mask},
     }
 
