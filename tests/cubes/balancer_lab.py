@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from polycube.compiler.function import UnitSpec
@@ -100,3 +101,18 @@ class Lab(Generic[C]):
             facts = next(one for one in self.service.ports.values() if one.number == event.port)
             asyncio.run(self.service.packet(Packet(bytes(event.packet), facts, event.reason, event.metadata)))
         return result
+
+
+def nonsense(good: Sequence[Any], count: int) -> Iterator[bytes]:
+    """Frames with a few bytes changed, or cut off: the same in every run."""
+    chance = random.Random(1)
+    for _ in range(count):
+        frame = bytearray(bytes(chance.choice(good)))
+        for _ in range(chance.randrange(4)):
+            frame[chance.randrange(12, min(len(frame), 80))] = chance.randrange(256)
+        yield bytes(frame[: chance.choice((len(frame), chance.randrange(14, len(frame) + 1)))])
+
+
+def decided(result: Result) -> bool:
+    """Whether it went somewhere, or was dropped for a reason."""
+    return bool(result.drops or result.port is not None or result.copies or result.events)

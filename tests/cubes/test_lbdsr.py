@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from balancer_lab import Lab
+from balancer_lab import Lab, decided, nonsense
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -271,6 +271,15 @@ def test_others_are_not_answered_for(lab: Lab[Lbdsr]) -> None:
 )
 def test_what_is_dropped(lab: Lab[Lbdsr], packet: Any, reason: str) -> None:
     lab.send(packet).dropped(reason)
+
+
+@pytest.mark.parametrize("kind", ["IPIP", "GUE"])
+def test_no_frame_is_without_a_verdict(lab: Lab[Lbdsr], kind: str) -> None:
+    encapsulate(lab, kind, 6)
+    good = [IN / IP(dst=ONE4) / TCP(dport=80), IN / IPv6(dst=ONE6) / TCP(dport=80), IN / IP(dst=VIP4) / UDP(), IN / ARP(pdst=VIP4)]
+    good += [IN / IP(dst=VIP4) / ICMP(type=3) / Raw(bytes(IP(src=VIP4) / UDP())), IN / IPv6(dst=VIP6) / ICMPv6ND_NS(tgt=VIP6)]
+    for frame in nonsense(good, 300):
+        assert decided(lab.cube.send(frame)), frame.hex()
 
 
 def test_nothing_comes_from_the_backends(lab: Lab[Lbdsr]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from balancer_lab import Lab
+from balancer_lab import Lab, decided, nonsense
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -19,6 +19,7 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptSrcLLAddr,
     ICMPv6PacketTooBig,
     IPv6,
+    IPv6ExtHdrFragment,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
@@ -416,6 +417,15 @@ def test_groups_are_for_all_frontends_and_strangers_for_none(pods: Lab[Lbrp]) ->
 def test_what_is_dropped(lab: Lab[Lbrp], packet: Any, reason: str) -> None:
     lab.send(packet).dropped(reason)
     assert len(lab.cube.map("sessions")) == len(lab.cube.map("returns")) == 0
+
+
+def test_no_frame_is_without_a_verdict(lab: Lab[Lbrp]) -> None:
+    quoted = Raw(bytes(IP(src=VIP[4], dst=CLIENT[4]) / UDP(sport=53, dport=1000)))
+    good = [IN / asked(4), IN / asked(6), IN / IP(src=CLIENT[4], dst=VIP[4]) / UDP(dport=53) / bytes(20), IN / ARP()]
+    good += [IN / IP(src=CLIENT[4], dst=VIP[4]) / ICMP(type=3) / quoted, IN / IPv6(dst=VIP[6]) / IPv6ExtHdrFragment(m=1) / UDP(dport=53)]
+    for frame in nonsense(good, 400):
+        assert decided(lab.cube.send(frame, FRONT)), frame.hex()
+        assert decided(lab.cube.send(frame, BEHIND)), frame.hex()
 
 
 def test_a_full_table_stops_no_flow_that_it_holds(cube: Any) -> None:

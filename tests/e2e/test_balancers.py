@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 from scenes import clear
 
+from polycube.core.slowpath import folded_sum
+from polycube.net import ethtool
+from polycube.net.raw import Checksum, PacketSocket
 from polycube.testing.daemon import Daemon
-from polycube.testing.hosts import FAR, Host, Lab, eventually
+from polycube.testing.hosts import FAR, Host, Lab, Sniffer, eventually, sh
 
 VIP4, VIP6 = "10.96.0.1", "fd96::1"
 TYPES = pytest.mark.parametrize("type", ["TC", "XDP_DRV"])
@@ -271,3 +277,44 @@ def test_direct_return(daemon: Daemon, hosts: list[Host], type: str) -> None:
         readdress(client, "10.0.1.1/24", "fd01::1/64", via=["10.0.1.254", "fd01::fe"])
         for number, host in enumerate(rest, 1):
             readdress(host, f"10.0.2.{number}/24", f"fd02::{number}/64", via=["10.0.2.254", "fd02::fe"])
+
+
+@pytest.fixture
+def wire(isolated: None) -> Iterator[Sniffer]:
+    """What leaves by netdev x0, which can't cut and sum by itself: so the kernel does before."""
+    sh("ip link add x0 type veth peer name x1", "ip link set x0 up", "ip link set x1 up")
+    ethtool.set_features("x0", {name: False for name in ("tx-tcp-segmentation", "tx-generic-segmentation", "tx-checksum-ip-generic")})
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
+    sock.bind(("x1", 3))
+    with Sniffer(sock) as sniffer:
+        yield sniffer
+    sh("ip link del x0")
+
+
+@pytest.mark.parametrize("kind", ["IPIP", "GUE"])
+def test_what_the_kernel_has_to_cut_is_cut_inside_the_outer_packets(daemon: Daemon, hosts: list[Host], wire: Sniffer, kind: str) -> None:
+    """TC: a frame of five segments, its checksum unfinished, becomes packets in packets, each with all its sums right."""
+    client = hosts[0]
+    service = {"vip": "10.0.3.100", "vport": 80, "proto": "TCP", "encapsulation": kind}
+    service["backend"] = [{"id": 1, "ip": "192.0.2.1", "mac": "02:00:00:00:00:fe"}]
+    ports = [{"name": "p0", "type": "FRONTEND", "peer": client.netdev}, {"name": "p1", "type": "BACKEND", "peer": "x0"}]
+    daemon.post("lbdsr/lb1", {"ports": ports, "frontend": {"mac": "02:00:00:00:00:64"}, "service": [service]})
+    packet = Ether(src=client.mac, dst="02:00:00:00:00:64") / IP(src="10.1.2.3", dst="10.0.3.100", flags="DF")
+    packet /= TCP(sport=1000, dport=80, flags="A", seq=1) / bytes(5 * 1000)
+    raw = bytearray(bytes(packet))
+    pseudo = b"".join(socket.inet_aton(text) for text in ("10.1.2.3", "10.0.3.100")) + struct.pack(">HH", 6, len(raw) - 34)
+    raw[50:52] = folded_sum(pseudo).to_bytes(2, "big")
+    with client.call(lambda: PacketSocket(FAR, vnet_hdr=True)) as sender:
+        assert sender.send(bytes(raw), checksum=Checksum(34, 16, segment=1000, header=54))
+    outer = 28 if kind == "GUE" else 20
+    payload = 1000 - outer  # of a segment: the kernel makes them smaller by what is put around them
+    count = -(-5000 // payload)
+    found = [IP(frame[14:]) for frame in wire.expect(lambda frame: frame[30:34] == bytes([192, 0, 2, 1]), count)]
+    assert all(len(one) == one.len <= 1040 for one in found)
+    inner = [bytes(one)[outer:] for one in found]
+    assert [IP(one)[TCP].seq for one in inner] == [1 + payload * number for number in range(count)]
+    assert sum(len(one) - 40 for one in inner) == 5000
+    for one in inner:
+        again = IP(one)
+        del again.chksum, again[TCP].chksum
+        assert bytes(again) == one
