@@ -41,6 +41,7 @@ class NetdevFacts:
     mac: str
     mtu: int
     addresses: tuple[str, ...] = ()  # "10.0.0.1/24", "fe80::1/64"
+    running: bool = True  # whether it has a carrier
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,4 @@ class Facts:
         one = self.netdevs.get(name)
         if one is None:
             return None
-        return NetdevFacts(one.name, one.ifindex, str(one.mac), one.mtu, tuple(str(address) for address in one.addresses))
+        return NetdevFacts(one.name, one.ifindex, str(one.mac), one.mtu, tuple(str(address) for address in one.addresses), one.running)

@@ -8,6 +8,7 @@ the data plane that they are at work: it blocks and floods by itself when it fal
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,13 +17,14 @@ from polycube.core.cube import action as carries_out
 from polycube.cubes.bridge import bpdu
 from polycube.cubes.bridge.model import BridgeConfig, EntryType, FdbEntry, Flushed
 from polycube.cubes.bridge.snooping import Snooping
-from polycube.cubes.bridge.spanning import Spanning, forget_port
+from polycube.cubes.bridge.spanning import Spanning, forget_port, has_link
 from polycube.cubes.bridge.vlans import Membership, domains, memberships
 from polycube.model import Diff, ModelError, Problem, Tag, suggest
 from polycube.net.addr import Mac
 from polycube.toolkit.fdb import Fdb, now
 
 BPDU, SNOOPED = 0, 1  # enum bridge_reason
+SOON = 0.02  # seconds
 SNOOPING_SILENCE = 10  # seconds after which multicast is flooded
 
 
@@ -109,9 +111,11 @@ class Bridge(Cube[BridgeConfig]):
 
     def facts(self, changed: Sequence[str]) -> None:
         for name in changed:
-            if not self.ports[name].up:
+            if not has_link(self.ports[name]):
                 self._forget(self.ports[name].number, None)
                 forget_port(self.maps, self.ports[name].number)
+        if self._spanning:
+            asyncio.get_running_loop().call_later(SOON, self.tick)  # once the change stands: a tree need not wait for the next tick
 
     # ---- life ----
 

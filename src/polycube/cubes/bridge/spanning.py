@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from polycube.core.cube import PortFacts
 from polycube.core.slowpath import NotSent
 from polycube.cubes.bridge.bpdu import Bpdu, Times, frame
 from polycube.cubes.bridge.model import BridgeConfig, BridgePort, PortStp, Stp, StpRole, StpState, StpVersion
@@ -105,7 +106,7 @@ class Spanning:
             if number not in tree.ports:
                 tree.add(number, kept=self._kept.get((vlan, number)))
             tree.change(number, cost=own.path_cost, priority=own.port_priority, edge=port.edge)
-            tree.link(number, self.cube.ports[name].up and not self._is_guarded(port, number))
+            tree.link(number, has_link(self.cube.ports[name]) and not self._is_guarded(port, number))
 
     def _is_guarded(self, port: BridgePort, number: int) -> bool:
         return port.bpdu_guard and {"vlan": GUARDED, "port": number} in self.cube.maps["bridge_heard"]
@@ -235,6 +236,11 @@ def shown_state(port: TreePort) -> StpState:
     if port.learning:
         return StpState.LEARNING
     return StpState.LISTENING if port.role in (Role.ROOT, Role.DESIGNATED) else StpState.BLOCKING
+
+
+def has_link(port: PortFacts) -> bool:
+    """Whether frames can pass the port's link."""
+    return port.up and (port.netdev is None or port.netdev.running)
 
 
 def forget_port(maps: MapViews, number: int) -> None:
