@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import yardstick
 
@@ -185,13 +186,16 @@ _keep: list[Link] = []
 # ---- measuring ----
 
 
-def packet_rates(made: list[Subject], rounds: int) -> None:
+def packet_rates(made: list[Subject], rounds: int, **shape: Any) -> None:
+    """`shape`: what headers have beside the addresses of the subject."""
     with ExitStack() as stack:
         flows = {}
         for subject in made:
             if not subject.xdp:  # frames that come by XDP need NAPI where they arrive
                 stack.enter_context(gro(subject))
-            headers = Headers(source=subject.addresses[0], destination=subject.addresses[1], destination_mac=next_mac(subject))
+            headers = Headers(
+                **({"source": subject.addresses[0], "destination": subject.addresses[1], "destination_mac": next_mac(subject)} | shape)
+            )
             flow = Traffic(
                 Place(f"{subject.tag}a"),
                 Place(f"{subject.tag}b"),

@@ -37,6 +37,7 @@ struct traffic_setup {
 	__u32 magic;
 	__u32 run;
 	__u32 next; /* number of the next frame */
+	__u32 stations; /* they are sent to in turn; their addresses follow the template's */
 };
 
 struct traffic_counts {
@@ -101,6 +102,8 @@ SEC("xdp") int traffic_redirect(struct xdp_md *ctx)
 	if (!setup || data + TRAFFIC_HEAD > end)
 		return XDP_DROP;
 	memcpy(data, setup->template, TRAFFIC_HEAD);
+	if (setup->stations > 1)
+		*(__be16 *)(data + 4) = bpf_htons(bpf_ntohs(*(__be16 *)(data + 4)) + setup->next % setup->stations);
 	if (setup->length > TRAFFIC_HEAD) {
 		__u32 rest = setup->length - TRAFFIC_HEAD;
 

@@ -39,7 +39,7 @@ from polycube.testing.stage import FOLDER, emit
 
 MAGIC = 0x74726166
 PAYLOAD = struct.Struct("<IHH2HII")  # struct traffic_payload
-SETUP = struct.Struct("<128s8I")  # struct traffic_setup
+SETUP = struct.Struct("<128s9I")  # struct traffic_setup
 COUNTS = struct.Struct("<3Q")  # struct traffic_counts
 MAX_BATCH = 64
 _IOVEC = struct.Struct("@PN")
@@ -104,6 +104,7 @@ class Headers:
     vlan: int | None = None
     source_port: int = 20000
     destination_port: int = 9  # discard
+    stations: int = 1  # bursts: they are sent to in turn; their addresses follow destination_mac
 
     def template(self, source_mac: bytes, destination_mac: bytes, run: int) -> tuple[bytes, int]:
         """The headers with the payload's fixed part, and the offset of the UDP header."""
@@ -185,7 +186,8 @@ class Traffic:
         template, udp = headers.template(_mac(headers.source_mac) or source_mac, _mac(headers.destination_mac) or sink_mac, self._run)
         self._frame = template.ljust(max(headers.size, 64), b"\0")
         maker = self._load(self.hook, capacity)
-        setup = SETUP.pack(template, len(template), udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0)
+        numbers = (udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0, headers.stations)
+        setup = SETUP.pack(template, len(template), *numbers)
         self._maps["traffic_setups"].set(u32(0), setup)
         self._udp = udp
         taker = maker if self._sink_hook is self.hook else self._load(self._sink_hook, capacity)
