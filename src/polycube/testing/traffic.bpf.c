@@ -36,8 +36,8 @@ struct traffic_setup {
 	__u32 port; /* source port of flow 0 */
 	__u32 magic;
 	__u32 run;
-	__u32 next; /* number of the next frame */
 	__u32 stations; /* they are sent to in turn; their addresses follow the template's */
+	__u32 next; /* number of the next frame */
 };
 
 struct traffic_counts {

@@ -186,7 +186,7 @@ class Traffic:
         template, udp = headers.template(_mac(headers.source_mac) or source_mac, _mac(headers.destination_mac) or sink_mac, self._run)
         self._frame = template.ljust(max(headers.size, 64), b"\0")
         maker = self._load(self.hook, capacity)
-        numbers = (udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, 0, headers.stations)
+        numbers = (udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, headers.stations, 0)
         setup = SETUP.pack(template, len(template), *numbers)
         self._maps["traffic_setups"].set(u32(0), setup)
         self._udp = udp
