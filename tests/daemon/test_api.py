@@ -118,6 +118,7 @@ class FilterConfig(TransparentCube):
     action: Verdict = leaf("What happens to packets", default=Verdict.PASS)
     stats: Stats = container("Counters", read_only=True)
     append: ClassVar = Action("Appends a rule", input=RuleFields, output=Appended)
+    follow: ClassVar = Action("Packets as they come", media="application/x-pcapng")
 
 
 SERVICES = {
@@ -138,6 +139,7 @@ class Memory:
         self.views = {}
         self.learned = {}
         self.calls = []
+        self.reads = []
 
     def services(self):
         return SERVICES
@@ -175,7 +177,15 @@ class Memory:
 
     async def overlay(self, name, path=(), *, read=False):
         view = self.views[name]
+        self.reads.append(read)
         return {"uuid": view.uuid, **view.state, **self.learned.get(name, {})}
+
+    async def stream(self, name, path):
+        async def chunks():
+            yield b"packets of "
+            yield name.encode()
+
+        return chunks()
 
     async def action(self, name, path, input, *, dry_run):
         self.calls.append((name, path, input, dry_run))
@@ -609,6 +619,22 @@ def test_a_socket_for_everyone_is_read_only_and_knows_its_names(controller):
         assert client.get(f"{V1}cubes", headers={"Host": "[::1"}).status_code == 403
         assert client.get(f"{V1}cubes", headers={"Origin": "http://evil.example"}).status_code == 403
         assert client.get(f"{V1}cubes", headers={"Origin": "null"}).status_code == 403
+
+
+def test_a_stream_is_for_those_who_may_change_things(controller):
+    with TestClient(build_app(controller), base_url="http://localhost") as client:
+        assert client.post(f"{V1}filter/f1", json={}).status_code == 201
+        answer = client.get(f"{V1}filter/f1/follow")
+        assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"packets of f1", "application/x-pcapng")
+        assert client.head(f"{V1}filter/f1/follow").status_code == 200
+        assert client.post(f"{V1}filter/f1/follow").status_code == 405
+        assert client.get(f"{V1}filter/f1/action").status_code == 200
+        assert controller.reads[-1]
+    with TestClient(Guard(build_app(controller), Access(anonymous=Role.READER)), base_url="http://localhost") as client:
+        refused = client.get(f"{V1}filter/f1/follow")
+        assert (refused.status_code, refused.text.partition(" needs")[0]) == (403, "f1/follow")
+        assert client.get(f"{V1}filter/f1/action").status_code == 200
+        assert not controller.reads[-1]  # nothing is taken out
 
 
 def test_tokens_give_roles(controller, tmp_path):

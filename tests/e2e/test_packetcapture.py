@@ -17,12 +17,13 @@ from scenes import bridge
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually
+from polycube.testing.traffic import Headers, Traffic
 
 CAP = "packetcapture/cap1"
 Scene = tuple[Daemon, Host, Host, Path]
 
 
-@pytest.fixture(params=["TC", "XDP_SKB"])
+@pytest.fixture(params=["TC", "XDP_DRV"])
 def scene(daemon: Daemon, lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """Two hosts on a bridge, a capture of ICMP on the first one's port."""
     one, two = lab.some(2)
@@ -180,3 +181,24 @@ def test_packets_are_read_one_by_one_in_network_mode(scene: Scene) -> None:
     assert reply["rawdata"].encode("latin-1")[34] == 0
     assert daemon.get(f"{CAP}/globalheader")["linktype"] == 1
     assert traces(folder) == []
+
+
+def test_a_flood_loses_copies_never_packets(scene: Scene) -> None:
+    daemon, one, two, folder = scene
+    body = {"type": daemon.get(CAP)["type"], "capture": "INGRESS", "filter": "udp", "buffer": 1, "dump": str(folder / "flood")}
+    daemon.post("packetcapture/cap2", body)
+    daemon.post("attach", {"cube": "cap2", "port": "br1:p1"})
+    try:
+        with Traffic(one, two, Headers(size=1400)) as traffic:
+            traffic.start(200_000, count=40_000)
+            assert daemon.rest("GET", "cubes").status == 200
+            report = traffic.wait()
+        assert report.clean, report
+
+        def accounted() -> bool:
+            found = daemon.get("packetcapture/cap2/statistics")
+            return bool(found["taken"] >= 40_000 and found["taken"] == found["lost"] + found["written"])
+
+        assert eventually(accounted, "all packets to be accounted for"), daemon.get("packetcapture/cap2/statistics")
+    finally:
+        daemon.delete("packetcapture/cap2")

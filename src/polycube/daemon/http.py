@@ -53,6 +53,16 @@ class NotAllowed(PolycubeError):
         super().__init__(f"{what} has no {method}: it takes {', '.join(self.allowed)}")
 
 
+class Forbidden(PolycubeError):
+    """Something that a reader may not have."""
+
+    status: ClassVar[int] = 403
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} needs the unix socket, or a token or client certificate that may do more than read")
+
+
 class NotFound(PolycubeError):
     """Nothing is at this address; `status` 400 where upstream says so."""
 
@@ -154,6 +164,11 @@ def flag(request: Request, name: str) -> bool:
     raise problem(Tag.INVALID_VALUE, (f"?{name}",), f"cannot be {value!r}: expected true or false")
 
 
+def is_reader(request: Request) -> bool:
+    """Whether who asks may read, and no more: neither what passes through cubes, nor what reading takes away."""
+    return bool(request.scope.get("state", {}).get("reader"))
+
+
 class Guard:
     """Stands before the application on TCP: lets pass what the role of who asks allows; refuses foreign Host and Origin headers.
 
@@ -170,6 +185,7 @@ class Guard:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
+            scope.setdefault("state", {})["reader"] = self.access.of_request(scope) is Role.READER
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return

@@ -27,7 +27,7 @@ from polycube.daemon.controller import (
     Result,
     Service,
 )
-from polycube.daemon.http import NotAllowed, answer, body_of, flag
+from polycube.daemon.http import Forbidden, NotAllowed, answer, body_of, flag, is_reader
 from polycube.model import (
     Command,
     Edit,
@@ -124,7 +124,7 @@ class Tree:
         return await self._change(request, EditCube(name, (Edit(OPS[request.method], (), body),)), status)
 
     async def _get(self, request: Request, view: CubeView, target: Target) -> Response:
-        overlay = await self.controller.overlay(view.name, target.path, read=request.method == "GET")
+        overlay = await self.controller.overlay(view.name, target.path, read=request.method == "GET" and not is_reader(request))
         try:
             data = dump_at(view.config, target, overlay)
         except ModelError as error:
@@ -138,6 +138,8 @@ class Tree:
     async def _stream(self, request: Request, view: CubeView, target: Target, media: str) -> Response:
         if request.method == "HEAD":
             return Response(media_type=media)
+        if is_reader(request):
+            raise Forbidden(path_text((view.name, *target.path)))
         chunks = await self.controller.stream(view.name, target.path)
         return StreamingResponse(chunks, media_type=media, headers={"Cache-Control": "no-store"})
 

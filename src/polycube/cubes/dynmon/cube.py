@@ -83,7 +83,13 @@ class Dynmon(Cube[DynmonConfig]):
                 raise _refused(where, f"cannot be {metric.map_name}: it is of type {name}, whose entries can't be exported")
 
     def state(self) -> Mapping[str, Any]:
-        return {}  # reading may empty maps: only for those who ask for it
+        """What can be seen without a change to anything: of swapped maps the set that the code works on."""
+        found: Found = {}
+        for number, (direction, path) in self._numbered():
+            active = SWAP if self.maps["dynmon_active"].get(number, 0) else ""
+            metrics = path.metric_configs.values()
+            found[direction] = {metric.name: self._entries(direction, metric, active, take=False) for metric in metrics}
+        return {"metrics": _metrics(found), "open-metrics": self._text(found)} if found else {}
 
     async def state_at(self, path: tuple[str, ...]) -> Mapping[str, Any]:
         assert self.current
@@ -94,7 +100,7 @@ class Dynmon(Cube[DynmonConfig]):
             wanted = (path[1].removesuffix("-metrics") if len(path) > 1 else "", path[2] if len(path) > 2 else "")
             found = await self._read(lambda direction, metric: wanted[0] in ("", direction) and wanted[1] in ("", metric.name))
             return {"metrics": _metrics(found)}
-        return {}
+        return self.state()
 
     async def _read(self, wanted: Any) -> Found:
         """The contents of those maps; of what is swapped in a direction, all maps change sides at the same moment."""
@@ -121,10 +127,12 @@ class Dynmon(Cube[DynmonConfig]):
         await asyncio.to_thread(grace)
         return SWAP if before else ""
 
-    def _entries(self, direction: str, metric: MetricConfig, side: str) -> list[Entry]:
+    def _entries(self, direction: str, metric: MetricConfig, side: str, *, take: bool = True) -> list[Entry]:
         options = metric.extraction_options
         name = f"{direction}_{metric.map_name}{side if options.swap_on_read else ''}"
-        return read(self.maps[name], empty=options.empty_on_read or options.swap_on_read) if name in self.maps else []
+        if name not in self.maps or (not take and self.maps[name].shape.type in KEYLESS):
+            return []
+        return read(self.maps[name], empty=take and (options.empty_on_read or options.swap_on_read))
 
     def _text(self, found: Found) -> str:
         assert self.current

@@ -113,7 +113,9 @@ class Packetcapture(Cube[PacketcaptureConfig]):
         """One more reader of the packets that come."""
         if not self._drain:
             raise NothingToStream(self.name)
-        self._drain.streams.append(Stream(connected))
+        reader = Stream(connected)
+        reader.poll(self._drain.outputs.source)  # what it is, at once; packets from now on
+        self._drain.streams.append(reader)
 
     def _outputs(self, before: Outputs | None) -> Outputs:
         """As the configuration wants it; files go on if nothing changes that concerns them."""
