@@ -46,7 +46,7 @@ class Chains:
         counters = Numbers(last=FIRST_COUNTER - 1)
         self.sides = [Sides(maps, number, Table(slots(max_rules), counters), "counters") for number in range(len(CHAINS))]
         self._counters = counters
-        self._known: dict[tuple[Any, ...], Rule] = {}
+        self._known: dict[Any, Rule] = {}  # by content
 
     def table(self, chain: ChainName) -> Table:
         return self.sides[CHAINS.index(chain)].table
@@ -69,6 +69,9 @@ class Chains:
             sides.update(self.rules(chain), sets, fallback=fallback, flows=flows)
             limited = [one for one in sides.table.entries if one.rule.result.flags & LIMITED and one not in before]
             self._maps["limits"].load([(one.counter.to_bytes(4, "little"), self._limit(one.rule)) for one in limited])
+        standing = [rule for sides in self.sides for rule in sides.table.rules]
+        if len(self._known) > 2 * len(standing) + 1000:
+            self._known = {rule.key: rule for rule in standing}
 
     def _limit(self, rule: Rule) -> bytes:
         assert isinstance(rule.key, tuple)
@@ -90,8 +93,6 @@ class Chains:
             if one is None:
                 one = known[key] = self._rule(rule, key)
             found.append(one)
-        if len(known) > 4 * (len(found) + 1000):
-            self._known = {one.key: one for one in found if isinstance(one.key, tuple)}
         return found
 
     def _rule(self, rule: Body, key: tuple[Any, ...]) -> Rule:

@@ -388,8 +388,6 @@ static __noinline int pcn_search(struct pcn_classify *q, struct pcn_table *table
 
 /* ---- flows ---- */
 
-#define PCN_FIELDS_WORDS (PCN_DIMS & (PCN_IN(SMAC) | PCN_IN(DMAC)) ? 8 : 6)
-
 static __always_inline __u32 pcn_hash_of(const struct pcn_fields *fields, __u32 stamp)
 {
 	const __u64 *word = (const __u64 *)fields;
@@ -405,14 +403,36 @@ static __always_inline __u32 pcn_hash_of(const struct pcn_fields *fields, __u32 
 
 static __always_inline int pcn_is_flow(const struct pcn_flow *flow, const struct pcn_fields *fields, __u32 stamp)
 {
-	const __u64 *a = (const __u64 *)&flow->fields, *b = (const __u64 *)fields;
+	const __u64 *word = (const __u64 *)fields;
 	__u64 different = flow->stamp ^ stamp;
 
 	_Pragma("clang loop unroll(full)") for (int i = 0; i < PCN_FIELDS_WORDS; i++) {
-		different |= a[i] ^ b[i];
+		different |= flow->word[i] ^ word[i];
 		asm volatile("" : "+r"(different) : : "memory"); /* one word after the other: there are few registers */
 	}
 	return !different;
+}
+
+/*
+ * Where a flow is remembered, or is to be: one of two places. A flow that finds both taken drives out always the same one of them, so that
+ * of many that share two places some stay.
+ */
+static __always_inline struct pcn_flow *pcn_flow_of(struct pcn_table *table, const struct pcn_fields *fields, __u32 stamp, int *known)
+{
+	__u32 hash = pcn_hash_of(fields, stamp), at = hash & (table->flows - 1);
+	struct pcn_flow *one = bpf_map_lookup_elem(&cls_flows, &at), *other;
+
+	*known = 1;
+	if (one && pcn_is_flow(one, fields, stamp))
+		return one;
+	at ^= 1;
+	other = bpf_map_lookup_elem(&cls_flows, &at);
+	if (other && pcn_is_flow(other, fields, stamp))
+		return other;
+	*known = 0;
+	if (!one || !other || one->stamp != stamp)
+		return one;
+	return other->stamp != stamp || hash >> 31 ? other : one;
 }
 
 /*
@@ -426,8 +446,8 @@ static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *
 	struct pcn_flow *flow = 0;
 	struct pcn_fields *fields;
 	struct pcn_table *table;
-	__u32 side, stamp, at;
-	int reason;
+	__u32 side, stamp;
+	int reason, known;
 
 	if (!generation || !scratch)
 		return PCN_DROP_POLICY;
@@ -452,9 +472,8 @@ static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *
 	if (PCN_DIMS & PCN_IN(STATE) && q->dims & PCN_IN(STATE))
 		fields->state = state | pkt->fragment << 4;
 	if (table->flows) {
-		at = pcn_hash_of(fields, stamp) & (table->flows - 1);
-		flow = bpf_map_lookup_elem(&cls_flows, &at);
-		if (flow && pcn_is_flow(flow, fields, stamp)) {
+		flow = pcn_flow_of(table, fields, stamp, &known);
+		if (flow && known) {
 			q->slot = flow->slot;
 			return 0;
 		}
@@ -462,7 +481,7 @@ static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *
 	if (pcn_search(q, table, scratch))
 		return PCN_DROP_POLICY;
 	if (flow && !q->passing) {
-		flow->fields = *fields;
+		memcpy(flow->word, fields, sizeof(flow->word));
 		flow->stamp = stamp;
 		flow->slot = q->slot;
 	}

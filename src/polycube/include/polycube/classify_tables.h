@@ -155,8 +155,10 @@ struct pcn_scratch {
 	__u32 word;                 /* the one in hand */
 };
 
+#define PCN_FIELDS_WORDS (PCN_DIMS & (1 << PCN_DIM_SMAC | 1 << PCN_DIM_DMAC) ? 8 : 6) /* of struct pcn_fields: those that are used */
+
 struct pcn_flow {
-	struct pcn_fields fields;
+	__u64 word[PCN_FIELDS_WORDS];
 	__u32 stamp; /* table and generation it was classified by */
 	__u32 slot;
 };
