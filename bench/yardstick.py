@@ -19,19 +19,20 @@ LOOP = b"\x7f\x00\x00\x01"
 
 
 @cache
-def compiled(name: str) -> bytes:
+def compiled(name: str, *defines: str) -> bytes:
     """The object, by clang alone."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"{name}.o"
         include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
         flags = ["-O2", "-g", "-Wall", "-target", "bpfel", "-mcpu=v3", include]
+        flags += [f"-D{define}" for define in defines]
         subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", FOLDER / f"{name}.bpf.c", "-o", target], check=True)
         return target.read_bytes()
 
 
-def load(name: str) -> Object:
+def load(name: str, *defines: str) -> Object:
     """The loaded object."""
-    opened = Object.open(compiled(name), "handwritten")
+    opened = Object.open(compiled(name, *defines), "handwritten")
     opened.load()
     return opened
 

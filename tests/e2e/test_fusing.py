@@ -156,7 +156,7 @@ def test_a_damaged_cache_is_built_anew(daemons, hosts, tmp_path):
 def compilers(daemon: Daemon) -> list[int]:
     """Processes of the background compiler: those that give way to others."""
     found = []
-    for pid in daemon._descendants():
+    for pid in daemon.descendants():
         with suppress(OSError):
             if b"polycube.compiler.process" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpriority(os.PRIO_PROCESS, pid) == 19:
                 found.append(pid)

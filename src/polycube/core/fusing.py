@@ -58,6 +58,8 @@ class Piece:
         """Read from an object that is not loaded."""
         variables = object.maps[CONSTANTS].variables() if CONSTANTS in object.maps else {}
         maps = frozenset(name for name in object.maps if not name.startswith((SHARED, ".")))
+        if "domains" not in maps:
+            maps -= {"ports"}  # next hops are constants; only who floods reads the table
         longest = max(program.instructions for program in object.programs.values())
         return cls(function, {name: layout.size for name, (_, layout) in variables.items()}, maps, longest, has_egress(function, hook))
 

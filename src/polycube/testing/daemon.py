@@ -177,7 +177,7 @@ class Daemon:
         """Asks it to end, which must go well; traffic goes on."""
         if self._process is None:
             return
-        children = self._descendants()
+        children = self.descendants()
         self._process.send_signal(signal.SIGTERM)
         try:
             status = self._process.wait(DEADLINE * 3)
@@ -191,7 +191,7 @@ class Daemon:
         """SIGKILL; returns when its other processes are gone, too, which they must be by themselves."""
         if self._process is None:
             return
-        children = self._descendants()
+        children = self.descendants()
         self._process.kill()
         self._process.wait(DEADLINE)
         self._end(children)
@@ -242,7 +242,7 @@ class Daemon:
     def processes(self) -> dict[str, int]:
         """Its other processes by name: a worker by its service (up to 11 letters of it), and "compiler" and "fork server"."""
         found = {}
-        for pid in self._descendants():
+        for pid in self.descendants():
             command = _read(pid, "cmdline").replace("\0", " ")
             comm = _read(pid, "comm").strip()
             if comm.startswith("pcn-"):
@@ -253,7 +253,8 @@ class Daemon:
                 found["fork server"] = pid
         return found
 
-    def _descendants(self) -> list[int]:
+    def descendants(self) -> list[int]:
+        """All processes that it has begun, and theirs."""
         if self._process is None:
             return []
         parents: dict[int, list[int]] = {}
