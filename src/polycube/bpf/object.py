@@ -8,6 +8,8 @@ Between `open` and `load` everything that depends on the instance is set: sizes,
 from __future__ import annotations
 
 import errno
+import struct
+from collections.abc import Collection
 from typing import Any, Self
 
 from polycube.bpf import btf
@@ -16,6 +18,8 @@ from polycube.bpf.fd import dup_fd
 from polycube.bpf.lib import check, ffi, lib, take_log, text
 from polycube.bpf.map import Map, MapType
 from polycube.bpf.program import Program
+
+CALL = 0x85  # BPF_JMP | BPF_CALL, no registers
 
 
 class MapSpec:
@@ -156,6 +160,10 @@ class Object:
     def enum_values(self, name: str) -> dict[str, int]:
         """Enumerators of an enum in the object's BTF."""
         return btf.enum_values(self._types, name)
+
+    def calls(self, helpers: Collection[int]) -> bool:
+        """Whether the code may call one of these helpers: any instruction of the file that looks like a call counts."""
+        return any(opcode == CALL and number in helpers for opcode, number in struct.iter_unpack("<II", self._data[: len(self._data) & ~7]))
 
     def load(self) -> None:
         """Creates the maps and loads the programs. VerifierError names the program and carries the log.

@@ -38,16 +38,21 @@ void pcn_fused_arrive(struct pcn_packet *pkt, __u32 port, __u32 id)
 	count_rx(id, pkt->len);
 }
 
-/* From a cube into another one of the unit: what a tail call does between units. */
-void pcn_fused_cross(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct pcn_port *port)
+/* Behind a cube that may have made the frame longer or shorter. */
+void pcn_fused_measure(struct pcn_ctx *ctx, struct pcn_packet *pkt)
+{
+	pkt->len = pcn_len(ctx);
+	pkt->parsed = 0;
+}
+
+/* From a cube into another one of the unit: what a tail call does between units, but what was parsed stays known. */
+void pcn_fused_cross(struct pcn_packet *pkt, const struct pcn_port *port)
 {
 	count_tx(port->id, pkt->len);
 	pkt->in_port = port->peer_port;
-	pkt->len = pcn_len(ctx);
 	pkt->flags &= PCN_META_TRACE | PCN_META_FLOODED | PCN_META_HOPS;
 	memset(pkt->metadata, 0, sizeof(pkt->metadata));
 	pkt->carry = 0;
-	pkt->parsed = 0;
 	count_rx(port->peer_id, pkt->len);
 }
 

@@ -50,6 +50,7 @@ class Step:
     handler: str
     ways: Mapping[int, Way]
     egress: bool = False  # a standard cube whose egress handler does something
+    resizes: bool = False  # frames may leave longer or shorter than they came
     table: bool = False
 
 
@@ -107,7 +108,8 @@ def _declarations(spec: FusedSpec) -> Iterator[str]:
     yield "declare i32 @pcn_fused_stack()"
     yield "declare i32 @pcn_fused_out_port(ptr)"
     yield "declare void @pcn_fused_arrive(ptr, i32, i32)"
-    yield "declare void @pcn_fused_cross(ptr, ptr, ptr)"
+    yield "declare void @pcn_fused_measure(ptr, ptr)"
+    yield "declare void @pcn_fused_cross(ptr, ptr)"
     for number, cube in enumerate(spec.cubes):
         handlers = ("ingress", "egress") if cube.function.transparent else (STANDARD, "output")
         for handler in handlers:
@@ -165,7 +167,9 @@ def _step(number: int, step: Step) -> Iterator[str]:
         if way.node is None:
             yield from _return(f"way{number}.{port}", f"@{name}pcn_member_follow(ptr %ctx, ptr %pkt, ptr @way.{number}.{port})")
         else:
-            yield f"  call void @pcn_fused_cross(ptr %ctx, ptr %pkt, ptr @way.{number}.{port})"
+            yield f"  call void @pcn_fused_cross(ptr %pkt, ptr @way.{number}.{port})"
+            if step.resizes:
+                yield "  call void @pcn_fused_measure(ptr %ctx, ptr %pkt)"
             yield f"  br label %step{way.node}"
 
 

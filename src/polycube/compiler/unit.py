@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -65,18 +65,18 @@ def prepare(module: Any, kept: set[str]) -> None:
             function.add_function_attribute("alwaysinline")
 
 
-def joined(part: Part, kept: set[str]) -> Any:
-    """The modules of a part as one; adds its programs to those that are kept."""
-    module = llvm.parse_bitcode(part.modules[0])
-    kept |= programs(module)
-    for other in part.modules[1:]:
+@lru_cache(16)
+def joined(modules: tuple[bytes, ...]) -> Any:
+    """Modules as one. To be cloned: parsing and linking takes longer, and cubes of a service have the same."""
+    module = llvm.parse_bitcode(modules[0])
+    for other in modules[1:]:
         module.link_in(llvm.parse_bitcode(other))
     return module
 
 
 def named(part: Part) -> Any:
     """A part of a fused unit as one module, in which all that it does not share with others is called by its prefix."""
-    module = joined(part, set())
+    module = joined(part.modules).clone()
     for value in [*module.functions, *module.global_variables]:
         if value.is_declaration or not value.name or value.linkage in (llvm.Linkage.internal, llvm.Linkage.private):
             continue
@@ -97,7 +97,9 @@ def link(recipe: Recipe) -> Any:
         head = f'target datalayout = "{module.data_layout}"\ntarget triple = "{module.triple}"\n'
         module.link_in(llvm.parse_assembly(head + recipe.glue))
     for part in recipe.parts:
-        module.link_in(named(part) if part.prefix else joined(part, kept))
+        if not part.prefix:
+            kept |= programs(joined(part.modules))
+        module.link_in(named(part) if part.prefix else joined(part.modules).clone())
     if recipe.glue:
         release(module)
     for name in framework:  # not before, since a function must not have a map of the same name

@@ -38,6 +38,9 @@ SHARED_MAPS = 8  # those that all cubes share, and the constants' section
 PORT_COST = 40  # instructions
 SHARED = "pcn_"  # what maps that all cubes share are called by
 CONSTANTS = ".data.cfg"
+# Helpers that change a frame's length: bpf_skb_vlan_push and _pop, _change_proto, _change_tail, _change_head, bpf_xdp_adjust_head,
+# bpf_skb_adjust_room, bpf_xdp_adjust_tail, bpf_lwt_push_encap.
+RESIZING = frozenset((18, 19, 31, 38, 43, 44, 50, 65, 73))
 _DIRECTIONS = ("ingress", "egress")
 
 Node = tuple[str, str]  # (uuid, handler)
@@ -52,6 +55,7 @@ class Piece:
     maps: frozenset[str] = frozenset()  # its own, by name
     instructions: int = 0  # of its longest program
     egress: bool = False
+    resizes: bool = True  # may make frames longer or shorter
 
     @classmethod
     def of(cls, function: Function, hook: Hook, object: Object) -> Piece:
@@ -61,7 +65,8 @@ class Piece:
         if "domains" not in maps:
             maps -= {"ports"}  # next hops are constants; only who floods reads the table
         longest = max(program.instructions for program in object.programs.values())
-        return cls(function, {name: layout.size for name, (_, layout) in variables.items()}, maps, longest, has_egress(function, hook))
+        constants = {name: layout.size for name, (_, layout) in variables.items()}
+        return cls(function, constants, maps, longest, has_egress(function, hook), object.calls(RESIZING))
 
 
 @dataclass(frozen=True)
@@ -312,7 +317,7 @@ def compose(
         inner = {number: explorer.nodes[edges[node, number]] for number in ports if (node, number) in edges}
         chosen = [*inner, *(number for number in ports if number not in inner)][:PORTS]
         ways = {number: Way(_port(ports[number]), inner.get(number)) for number in sorted(chosen)}
-        steps.append(Step(places[node[0]], node[1], ways, pieces[unit].egress, len(ways) < len(ports)))
+        steps.append(Step(places[node[0]], node[1], ways, pieces[unit].egress, pieces[unit].resizes, len(ways) < len(ports)))
     entries = tuple(_entry(view, key, explorer.nodes) for key in keys)
     spec = FusedSpec(Hook(hook), cubes, tuple(steps), entries)
     attached = {key: view.attached[key] for key in keys}
