@@ -167,9 +167,9 @@ def _step(number: int, step: Step) -> Iterator[str]:
         if way.node is None:
             yield from _return(f"way{number}.{port}", f"@{name}pcn_member_follow(ptr %ctx, ptr %pkt, ptr @way.{number}.{port})")
         else:
-            yield f"  call void @pcn_fused_cross(ptr %pkt, ptr @way.{number}.{port})"
             if step.resizes:
                 yield "  call void @pcn_fused_measure(ptr %ctx, ptr %pkt)"
+            yield f"  call void @pcn_fused_cross(ptr %pkt, ptr @way.{number}.{port})"
             yield f"  br label %step{way.node}"
 
 
