@@ -13,7 +13,7 @@ shared by all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,27 @@ class Kernel:
 
     async def _unset_map(self, uuid: str, name: str, key: str, old: Any) -> None:
         self._map(self.paths.cube_map(uuid, name)).delete(bytes.fromhex(key))
+
+    def map_values(self, writes: Sequence[Operation]) -> list[str | None]:
+        """What one map holds now under the keys of many writes to it."""
+        uuid, name, _ = writes[0].key.name
+        try:
+            standing = dict(self._map(self.paths.cube_map(uuid, name)).items())
+        except Exception as error:
+            raise KernelError(writes[0], error) from error
+        found = [standing.get(bytes.fromhex(write.key.name[2])) for write in writes]
+        return [None if value is None else value.hex() for value in found]
+
+    def write_map(self, writes: Sequence[Operation]) -> None:
+        """Many writes to one map, by batches. KernelError: some of them may have been made."""
+        uuid, name, _ = writes[0].key.name
+        entries = [(bytes.fromhex(write.key.name[2]), write.new) for write in writes]
+        try:
+            table = self._map(self.paths.cube_map(uuid, name))
+            table.delete_many(key for key, value in entries if value is None)
+            table.set_many((key, bytes.fromhex(value)) for key, value in entries if value is not None)
+        except Exception as error:
+            raise KernelError(writes[0], error) from error
 
     def map_value(self, uuid: str, name: str, key: str) -> str | None:
         """What a map holds now, for the undo of a write."""

@@ -16,6 +16,7 @@ old way finish it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -214,10 +215,13 @@ def _fused(key: Key, value: Any) -> bool:
 def _plan(old: Resources, new: Resources, writes: Iterable[Operation]) -> Plan:
     changes = [Operation(key, old.get(key), value) for key, value in new.items() if old.get(key) != value]
     closing = [operation for operation in changes if _closes(operation)]
-    ahead = [operation for operation in changes if not _closes(operation)] + list(writes)
+    ahead = [operation for operation in changes if not _closes(operation)]
     changed = {operation.key: operation for operation in changes}
     replaced = _Replaced(old)
-    ahead.sort(key=lambda operation: _turn(operation, changed, new, replaced.rank))
+    turns = {operation.key: _turn(operation, changed, new, replaced.rank) for operation in ahead}
+    ahead.sort(key=lambda operation: turns[operation.key])
+    at = bisect_right(ahead, (int(Kind.MAP), 0, False), key=lambda operation: turns[operation.key])
+    ahead[at:at] = writes
     gone = closing + [Operation(key, value, None) for key, value in old.items() if key not in new]
     gone.sort(key=lambda operation: -operation.key.kind)
     final = (Kind.UNIT, Kind.STATE)

@@ -139,6 +139,7 @@ class Connection:
         self._failure = failure
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._loads: dict[int, int] = {}  # bytes of each call that waits
         self._handlers: set[asyncio.Task[None]] = set()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -163,6 +164,11 @@ class Connection:
         """Calls that wait for an answer of the other end."""
         return len(self._waiting)
 
+    @property
+    def load(self) -> int:
+        """Bytes of the calls that wait for an answer: what the other end has to work on."""
+        return sum(self._loads.values())
+
     async def wait_closed(self) -> None:
         """Returns when the connection has ended, for whatever reason."""
         await self._closed.wait()
@@ -176,7 +182,7 @@ class Connection:
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(seconds):
-                self._send({"id": number, "call": method, "args": args or {}})
+                self._loads[number] = self._send({"id": number, "call": method, "args": args or {}})
                 with contextlib.suppress(ConnectionError):  # the reading side notices, too
                     await self._writer.drain()
                 return await answer
@@ -184,6 +190,7 @@ class Connection:
             raise CallTimeout(self.name, method, seconds or 0) from None
         finally:
             del self._waiting[number]
+            self._loads.pop(number, None)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # seen, even if the call was given up in the same moment
 
@@ -209,12 +216,13 @@ class Connection:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
 
-    def _send(self, message: Mapping[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> int:
         assert self._writer
         body = json.dumps(message, default=_plain, separators=(",", ":")).encode()
         if len(body) > MAX_FRAME:
             raise ValueError(f"a message of {len(body)} bytes is longer than the {MAX_FRAME} that may travel")
         self._writer.write(_LENGTH.pack(len(body)) + body)
+        return len(body)
 
     async def _serve(self) -> None:
         assert self._reader

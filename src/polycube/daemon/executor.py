@@ -8,7 +8,8 @@ those before it are undone in reverse order. Between additions and removals pack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -18,6 +19,17 @@ from polycube.core.kernel import Kernel, KernelError
 from polycube.core.operation import Key, Kind, Operation, Plan
 
 log = structlog.get_logger("polycubed")
+MANY = 64  # writes
+
+
+def runs(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
+    """Operations in their order: many writes in a row to one map together, all others one by one."""
+    for name, group in groupby(operations, lambda one: one.key.name[:2] if one.key.kind is Kind.MAP else None):
+        found = list(group)
+        if name is not None and len(found) >= MANY:
+            yield found
+        else:
+            yield from ([one] for one in found)
 
 
 class Executor:
@@ -36,8 +48,11 @@ class Executor:
         self._forget_failures(plan)
         done: list[Operation] = []
         try:
-            for operation in plan.ahead:
-                await self._do(operation, done)
+            for run in runs(plan.ahead):
+                if len(run) > 1:
+                    await self._write(run, done)
+                else:
+                    await self._do(run[0], done)
             if plan.behind:
                 await asyncio.to_thread(grace)
                 for operation in plan.behind:
@@ -46,6 +61,12 @@ class Executor:
             await self.undo(done)
             raise
         return done
+
+    async def _write(self, run: Sequence[Operation], done: list[Operation]) -> None:
+        """Many writes to one map. What is noted as done before it is does no harm when it is undone."""
+        standing = await asyncio.to_thread(self.kernel.map_values, run)
+        done += [Operation(operation.key, old, operation.new) for operation, old in zip(run, standing, strict=True)]
+        await asyncio.to_thread(self.kernel.write_map, run)
 
     async def _do(self, operation: Operation, done: list[Operation]) -> None:
         try:
@@ -76,18 +97,21 @@ class Executor:
         self._forget_failures(plan)
         failures: list[KernelError] = []
         waited = False
-        for operation in plan:
-            if operation.new is None and operation.key.kind is not Kind.MAP and not waited:
+        for run in runs(plan):
+            if run[0].new is None and run[0].key.kind is not Kind.MAP and not waited:
                 await asyncio.to_thread(grace)
                 waited = True
             try:
-                await self._carry_out(operation)
+                if len(run) > 1:
+                    await asyncio.to_thread(self.kernel.write_map, run)
+                else:
+                    await self._carry_out(run[0])
             except KernelError as error:
                 failures.append(error)
-                if operation.key.kind is not Kind.MAP:
-                    self.failed[operation.key] = error
+                if error.operation.key.kind is not Kind.MAP:
+                    self.failed[error.operation.key] = error
             else:
-                self.failed.pop(operation.key, None)
+                self.failed.pop(run[0].key, None)
         return failures
 
     async def undo(self, done: Sequence[Operation]) -> None:

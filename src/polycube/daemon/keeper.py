@@ -122,7 +122,7 @@ class Keeper:
         asked: set[str] = set()  # services, by this attempt or an earlier one
         for attempt in count():
             patient = attempt < PATIENCE
-            draft = Draft(self.entries, self.attached, self._kept.absent)
+            draft, begun = Draft(self.entries, self.attached, self._kept.absent), self._version
             try:
                 act(draft)
                 await self._worlds.prepare(draft, self.entries)
@@ -130,8 +130,10 @@ class Keeper:
                     await self._hold(held, () if patient else asked)
                     await held.enter_async_context(self._lock)
                     version = self._version
-                    draft = Draft(self.entries, self.attached, self._kept.absent)
-                    world = await self._drawn(draft, act)
+                    if version != begun:
+                        draft = Draft(self.entries, self.attached, self._kept.absent)
+                        act(draft)
+                    world = await self._drawn(draft)
                     built = build(world)
                     questions = self._questions(draft, built[1])
                     services = {entry.service for entry, _ in questions}
@@ -156,9 +158,8 @@ class Keeper:
         for service in sorted(services):
             await held.enter_async_context(self._asking[service])
 
-    async def _drawn(self, draft: Draft, act: Callable[[Draft], None]) -> World:
-        """The draft after the change, as the topology sees it; refuses what can't be."""
-        act(draft)
+    async def _drawn(self, draft: Draft) -> World:
+        """The draft as the topology sees it; refuses what can't be."""
         draft.settle({name: one.kind for name, one in self.present.items()})
         draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
         world = await self._worlds.of(draft, self.present, self._wishes)
@@ -197,7 +198,7 @@ class Keeper:
         self.entries, self.attached, self.states = draft.cubes, draft.attached, states
         self._announce()
         await self._conclude(steps, answers, gone)
-        return Result([operation.as_data() for operation in steps])
+        return Result()
 
     async def _conclude(self, steps: Plan, answers: Answers, gone: Sequence[Entry]) -> None:
         """What follows a stored change; failures here are of the worker or of clean-up, and the change stands."""
@@ -313,7 +314,7 @@ class Keeper:
         called when it is done, before the cubes' new control plane begins with its work."""
         async with self._asking[service], self._lock:
             draft = Draft({**self.entries, **entries}, self.attached, self._kept.absent)
-            world = await self._drawn(draft, lambda _: None)
+            world = await self._drawn(draft)
             facts = Facts(draft, self.states, self.present)
             told = {entry.uuid: self._told.pop(entry.uuid) for entry in entries.values() if entry.uuid in self._told}
             answers, done = Answers(), list[Operation]()

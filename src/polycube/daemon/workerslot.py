@@ -26,6 +26,7 @@ class Limits:
 
     heartbeat: float = 1.0
     silence: float = 5.0  # without heartbeat, then the process is killed
+    pace: float = 200_000.0  # bytes a second: a call of a hundred thousand routes may keep it silent for that much longer
     memory: int = 512 << 20
     load: float = 30.0  # until the service is imported
     call: float = 60.0  # one call
@@ -294,8 +295,9 @@ class Slot:
             if late > interval:
                 self._heard += late  # this loop was the one that hung: heartbeats may lie unread
             memory = resident_memory(process.pid)
-            if now - self._heard > self._limits.silence:
-                self._verdict = f"killed: its loop was silent for {self._limits.silence:g} s"
+            allowed = self._limits.silence + (self._connection.load / self._limits.pace if self._connection else 0)
+            if now - self._heard > allowed:
+                self._verdict = f"killed: its loop was silent for {allowed:g} s"
                 process.kill(signal.SIGUSR1)  # has it write where it stands
                 await asyncio.sleep(0.1)
             elif memory > self._limits.memory:

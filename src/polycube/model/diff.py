@@ -24,13 +24,14 @@ N = TypeVar("N", bound=Node)
 class Diff(Generic[N]):
     """The change from `old` to `new`; either may be None, not both."""
 
-    __slots__ = ("new", "old")
+    __slots__ = ("_lists", "new", "old")
 
     def __init__(self, old: N | None, new: N | None) -> None:
         if old is None and new is None:
             raise ValueError("a change needs a configuration before or after it")
         self.old = old
         self.new = new
+        self._lists: dict[str, list[tuple[Any, Any]]] = {}  # compared already
 
     @property
     def created(self) -> bool:
@@ -63,7 +64,7 @@ class Diff(Generic[N]):
         if member.kind is not Kind.LIST:
             different = holder.created or holder.deleted or not _same(before, after)
             return [(before, after)] if different else []
-        return [(old, new) for old, new in _pairs(before, after) if old is not None and new is not None]
+        return [(old, new) for old, new in self._list(name) if old is not None and new is not None]
 
     def added(self, name: str) -> list[Any]:
         """The new elements of a list."""
@@ -75,8 +76,7 @@ class Diff(Generic[N]):
 
     def each(self, name: str) -> Iterator[Diff[Any]]:
         """A `Diff` for every element of a list that was removed, added or changed, in this order."""
-        pairs = self._list(name)
-        pairs.sort(key=lambda pair: 0 if pair[1] is None else 1 if pair[0] is None else 2)
+        pairs = sorted(self._list(name), key=lambda pair: 0 if pair[1] is None else 1 if pair[0] is None else 2)
         return (Diff(old, new) for old, new in pairs)
 
     def at(self, name: str, key: Any = None) -> Diff[Any]:
@@ -93,7 +93,9 @@ class Diff(Generic[N]):
         holder, member = self._find(name)
         if member.kind is not Kind.LIST:
             raise TypeError(f"{name} is a {member.kind}, not a list")
-        return list(_pairs(*holder._values(member)))
+        if name not in self._lists:
+            self._lists[name] = list(_pairs(*holder._values(member)))
+        return self._lists[name]
 
     def _values(self, member: Member) -> tuple[Any, Any]:
         before = None if self.old is None else getattr(self.old, member.attr)

@@ -19,11 +19,12 @@ from typing import Any, TypeVar
 
 from polycube.model.base import Keyed, Node, key_of
 from polycube.model.errors import ModelError, Path, Problem, Tag, problem
-from polycube.model.parse import load, rebuild, shown, unknown
+from polycube.model.parse import load, load_all, rebuild, shown, unknown
 from polycube.model.path import Step, Target, descend, missing, parse_key, resolve
 from polycube.model.schema import Kind, Member, key_segments, keys, make_key, members, to_wire
 
 N = TypeVar("N", bound=Node)
+MANY = 16  # elements: then it pays to have them validated together
 
 
 class Op(enum.StrEnum):
@@ -234,9 +235,9 @@ def _list(old: Keyed[Node], member: Member, op: Op, value: Any, path: Path) -> K
         value = [value]
     if not isinstance(value, list):
         raise problem(Tag.INVALID_VALUE, path, f"cannot be {shown(value)}: expected an array")
-    elements: dict[Any, Node] = {}
+    elements: dict[Any, Node] = _all_new(old, member, value) or {}
     problems: list[Problem] = []
-    for index, body in enumerate(value):
+    for index, body in enumerate(value if not elements else ()):
         try:
             element = _listed(old, member, op, body, path, index)
             key = key_of(element)
@@ -252,6 +253,18 @@ def _list(old: Keyed[Node], member: Member, op: Op, value: Any, path: Path) -> K
         return old if same else Keyed(elements.values())
     changed = [element for key, element in elements.items() if old.get(key) is not element]
     return old.adding(*changed) if changed else old
+
+
+def _all_new(old: Keyed[Node], member: Member, bodies: list[Any]) -> dict[Any, Node] | None:
+    """The elements of an array, all at once, if they are right and none is there yet; else None, and they are looked at one by one."""
+    if len(bodies) < MANY:
+        return None
+    try:
+        made = load_all(member.child, bodies)
+    except ModelError:
+        return None
+    elements = {key_of(element): element for element in made}
+    return elements if len(elements) == len(made) and not any(key in old for key in elements) else None
 
 
 def _listed(old: Keyed[Node], member: Member, op: Op, body: Any, path: Path, index: int) -> Node:

@@ -11,9 +11,10 @@ wherever they stand; one wrong leaf is one problem, whatever number of alternati
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from polycube.model.base import INPUT, Node
 from polycube.model.errors import ModelError, Path, Problem, Tag, problem, suggest
@@ -30,6 +31,19 @@ def load(cls: type[N], body: Any, path: Path = ()) -> N:
         return cls.model_validate(body, by_alias=True, by_name=False, context=INPUT)
     except ValidationError as error:
         raise translate(cls, error, body, path) from None
+
+
+def load_all(cls: type[N], bodies: list[Any]) -> list[N]:
+    """Many nodes at once; raises `ModelError`, which does not say more than that something is wrong."""
+    try:
+        return _list_of(cls).validate_python(bodies, by_alias=True, by_name=False, context=INPUT)
+    except ValidationError:
+        raise ModelError(Problem(Tag.INVALID_VALUE, (), "is not right")) from None
+
+
+@cache
+def _list_of(cls: type[N]) -> TypeAdapter[list[N]]:
+    return TypeAdapter(list[cls])  # type: ignore[valid-type]
 
 
 def rebuild(node: N, changes: dict[str, Any], path: Path = ()) -> N:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
@@ -101,11 +102,25 @@ _ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Networ
 
 
 def _network4(text: str) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network(text, strict=False)
+    address, _, length = text.partition("/")
+    if not length.isdecimal():
+        return ipaddress.IPv4Network(text, strict=False)
+    return ipaddress.IPv4Network((_packed(socket.AF_INET, address), int(length)), strict=False)
 
 
 def _network6(text: str) -> ipaddress.IPv6Network:
-    return ipaddress.IPv6Network(text, strict=False)
+    address, _, length = text.partition("/")
+    if not length.isdecimal():
+        return ipaddress.IPv6Network(text, strict=False)
+    return ipaddress.IPv6Network((_packed(socket.AF_INET6, address), int(length)), strict=False)
+
+
+def _packed(family: int, text: str) -> bytes:
+    """An address in bytes, several times faster than in Python."""
+    try:
+        return socket.inet_pton(family, text)
+    except OSError:
+        raise ValueError("not an address") from None
 
 
 def _address(name: str, expected: str, example: str, *makers: Callable[[str], Any]) -> Any:

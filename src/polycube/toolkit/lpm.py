@@ -29,6 +29,7 @@ _LINE_FOURS, _LINE = 128, 64  # four bits each; bytes
 _FOURS = 16  # for each prefix: how seldom two share one
 _WORD = (1 << 64) - 1
 _LEVEL_COUNT = 1 << 31  # keys of counts: bits of the filter; of levels above this
+MANY = 1000  # prefixes: then the maps are read as a whole
 _DEFAULT = 32  # level of the prefix of no bits
 
 
@@ -82,9 +83,10 @@ class PrefixTable:
     def update(self, table: Mapping[Network, Any]) -> None:
         """Adds prefixes, or changes the values of those that are there."""
         counted: dict[int, int] = {}
+        known = dict(self._prefixes.packed_items()) if len(table) > MANY else None
         for network, value in table.items():
             key = self._packed(network)
-            if self._prefixes.packed(key) is None:
+            if (self._prefixes.packed(key) is None) if known is None else key not in known:
                 for bit in self._bits_of(network):
                     counted[bit] = counted.get(bit, 0) + 1
             self._prefixes[key] = value
@@ -210,8 +212,9 @@ class PrefixTable:
             self._set({bit for bit, more in by.items() if more > 0})
             return
         lines: dict[int, int] = {}
+        known = dict(self._counts.items()) if len(by) > MANY else self._counts
         for bit, more in by.items():
-            before = self._counts.get(bit, 0)
+            before = known.get(bit, 0)
             if before + more > 0:
                 self._counts[bit] = before + more
             else:
