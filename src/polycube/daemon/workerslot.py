@@ -297,7 +297,7 @@ class Slot:
             memory = resident_memory(process.pid)
             allowed = self._limits.silence + (self._connection.load / self._limits.pace if self._connection else 0)
             if now - self._heard > allowed:
-                self._verdict = f"killed: its loop was silent for {allowed:g} s"
+                self._verdict = f"killed: its loop was silent for {round(allowed, 1):g} s"
                 process.kill(signal.SIGUSR1)  # has it write where it stands
                 await asyncio.sleep(0.1)
             elif memory > self._limits.memory:
