@@ -186,30 +186,30 @@ _keep: list[Link] = []
 # ---- measuring ----
 
 
-def packet_rates(made: list[Subject], rounds: int, **shape: Any) -> None:
-    """`shape`: what headers have beside the addresses of the subject."""
+def packet_rates(made: list[Subject], rounds: int, flows: int = 1, **fields: Any) -> None:
+    """Adds to `packets` of each subject, in turns. `fields`: of the frames' headers, if others than the plain ones."""
     with ExitStack() as stack:
-        flows = {}
+        streams = {}
         for subject in made:
             if not subject.xdp:  # frames that come by XDP need NAPI where they arrive
                 stack.enter_context(gro(subject))
-            headers = Headers(
-                **({"source": subject.addresses[0], "destination": subject.addresses[1], "destination_mac": next_mac(subject)} | shape)
-            )
+            plain = {"source": subject.addresses[0], "destination": subject.addresses[1], "destination_mac": next_mac(subject)}
+            headers = Headers(**{**plain, **fields})
             flow = Traffic(
                 Place(f"{subject.tag}a"),
                 Place(f"{subject.tag}b"),
                 headers,
+                flows=flows,
                 hook=Hook.XDP,
                 sink_hook=Hook.XDP if subject.xdp else Hook.TC,
                 count_only=True,
             )
             flow.prepare(64)
             stack.callback(flow.close)
-            flows[subject.tag] = flow
+            streams[subject.tag] = flow
         for _ in range(rounds):
             for subject in made:
-                flow = flows[subject.tag]
+                flow = streams[subject.tag]
                 subject.packets.append(netns.run_in(f"{subject.tag}a", lambda flow=flow: one_rate(flow)))
 
 

@@ -5,6 +5,7 @@
  * path has left them. Numbers are followed by their complement, and what a flow adds to the sum is taken off again, so that one UDP
  * checksum, in the template, is right for all frames.
  */
+#include <linux/ip.h>
 #include <polycube/cube.h>
 
 #define TRAFFIC_TEMPLATE 128
@@ -37,6 +38,7 @@ struct traffic_setup {
 	__u32 magic;
 	__u32 run;
 	__u32 stations; /* they are sent to in turn; their addresses follow the template's */
+	__u32 networks; /* IPv4 without a tag: they are sent to in turn, each a /24 behind the one before */
 	__u32 next; /* number of the next frame */
 };
 
@@ -88,6 +90,17 @@ static __always_inline struct traffic_payload *payload_of(struct pcn_ctx *ctx, c
 #define VERDICT_OTHER XDP_PASS
 #define SECTION SEC("xdp")
 
+/* Adds to the destination's network, with the header's checksum (RFC 1624). */
+static __always_inline void towards(struct iphdr *ip, __u32 networks)
+{
+	__u32 old = ip->daddr, new = bpf_htonl(bpf_ntohl(old) + (networks << 8));
+	__u32 sum = (__u16)~ip->check + (__u16)~old + (__u16)~(old >> 16) + (__u16)new + (new >> 16);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->check = ~((sum & 0xffff) + (sum >> 16));
+	ip->daddr = new;
+}
+
 /* Makes the next frame and redirects it into the netdev. */
 SEC("xdp") int traffic_redirect(struct xdp_md *ctx)
 {
@@ -117,9 +130,11 @@ SEC("xdp") int traffic_redirect(struct xdp_md *ctx)
 	}
 	offset = setup->udp & 0x7f;
 	udp = data + offset;
-	if ((void *)(udp + 1) > end)
+	if ((void *)(udp + 1) > end || data + TRAFFIC_HEAD > end)
 		return XDP_DROP;
 	number = setup->next++;
+	if (setup->networks > 1)
+		towards(data + ETH_HLEN, number % setup->networks);
 	flow = setup->flows > 1 ? number % setup->flows : 0;
 	udp->port[0] = bpf_htons(setup->port + flow);
 	udp->payload.flow = bpf_htons(flow);

@@ -39,7 +39,7 @@ from polycube.testing.stage import FOLDER, emit
 
 MAGIC = 0x74726166
 PAYLOAD = struct.Struct("<IHH2HII")  # struct traffic_payload
-SETUP = struct.Struct("<128s9I")  # struct traffic_setup
+SETUP = struct.Struct("<128s10I")  # struct traffic_setup
 COUNTS = struct.Struct("<3Q")  # struct traffic_counts
 MAX_BATCH = 64
 _IOVEC = struct.Struct("@PN")
@@ -105,6 +105,7 @@ class Headers:
     source_port: int = 20000
     destination_port: int = 9  # discard
     stations: int = 1  # bursts: they are sent to in turn; their addresses follow destination_mac
+    networks: int = 1  # bursts, IPv4 without a tag: so many /24 are sent to in turn, beginning with that of `destination`
 
     def template(self, source_mac: bytes, destination_mac: bytes, run: int) -> tuple[bytes, int]:
         """The headers with the payload's fixed part, and the offset of the UDP header."""
@@ -186,7 +187,7 @@ class Traffic:
         template, udp = headers.template(_mac(headers.source_mac) or source_mac, _mac(headers.destination_mac) or sink_mac, self._run)
         self._frame = template.ljust(max(headers.size, 64), b"\0")
         maker = self._load(self.hook, capacity)
-        numbers = (udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, headers.stations, 0)
+        numbers = (udp, self._ifindex, self.flows, headers.source_port, MAGIC, self._run, headers.stations, headers.networks, 0)
         setup = SETUP.pack(template, len(template), *numbers)
         self._maps["traffic_setups"].set(u32(0), setup)
         self._udp = udp
