@@ -128,9 +128,7 @@ def packet4(chance: random.Random, number: int) -> bytes:
 def packet6(chance: random.Random, number: int) -> bytes:
     pick = chance.choice
     source = pick(["2001:db8::2"] * 6 + ["2001:db8:1::9", "::1", "::", "ff02::1", "2001:db8:ffff::1"])
-    target = pick(
-        ["2001:db8:1::2", "2001:db8:1::9", "2001:db8:2::9", "2001:db8:ff::5"] * 2 + ["::1", "2001:aaaa::1", "fe80::77"]
-    )
+    target = pick(["2001:db8:1::2", "2001:db8:1::9", "2001:db8:2::9", "2001:db8:ff::5"] * 2 + ["::1", "2001:aaaa::1", "fe80::77"])
     fields: dict[str, Any] = {"hlim": pick([64, 64, 64, 2, 1, 0, 255]), "fl": number, "tc": pick([0, 0xB8])}
     if chance.random() < 0.08:
         fields |= {"plen": pick([3000, 20])}

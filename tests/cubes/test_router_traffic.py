@@ -117,3 +117,35 @@ def test_traffic_flows_on_while_the_daemon_is_dead_even_to_hosts_that_ask_anew(s
     finally:
         scene.daemon.start()
     assert scene.left.ping(scene.right, count=5).received == 5
+
+
+def test_tcp_connection_lives_on_while_the_daemon_is_killed_and_comes_back(scene: Scene) -> None:
+    with (
+        scene.right.call(lambda: socket.socket(socket.AF_INET)) as listening,
+        scene.left.call(lambda: socket.socket(socket.AF_INET)) as sock,
+    ):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((scene.right.ipv4, 5002))
+        listening.listen()
+        for one in (listening, sock):
+            one.settimeout(20)
+        sock.connect((scene.right.ipv4, 5002))
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(20)
+
+            def carried() -> bool:
+                sock.sendall(b"x" * 50_000)
+                left = 50_000
+                while left:
+                    left -= len(connection.recv(left))
+                return True
+
+            assert carried()
+            scene.daemon.kill()
+            try:
+                assert carried()
+            finally:
+                scene.daemon.start()
+            scene.daemon.patch("router/r1", {"route": [{"network": "198.18.0.0/15", "nexthop": scene.right.ipv4}]})
+            assert carried()
