@@ -50,7 +50,7 @@ enum { PCN_LPM_LEVELS, PCN_LPM_MASK, PCN_LPM_ZERO, PCN_LPM_COUNTS, PCN_LPM_LIST,
 /* The sizes are defaults: toolkit/lpm.py says what they have to be for a number of prefixes. */
 #define PCN_LPM(_name, _prefix, _value, _max)                                                                                        \
 	MAP_FLAGS(_name, HASH, _prefix, _value, _max, BPF_F_NO_PREALLOC);                                                            \
-	MAP(_name##_filter, ARRAY, __u32, struct pcn_lpm_filter, 1 + (_max) / 8);                                                    \
+	MAP(_name##_filter, ARRAY, __u32, struct pcn_lpm_filter, 1 + (_max) / 16);                                                   \
 	MAP_FLAGS(_name##_counts, HASH, __u32, __u32, (_max) + 32, BPF_F_NO_PREALLOC)
 
 /* Says of a value whether its prefix counts; `argument` is what the look-up was given, such as the time. */
