@@ -59,7 +59,7 @@ def measure(folder: Path, quick: bool) -> Found:
         for count in COUNTS:
             for subject in subjects[1:]:
                 if count != COUNTS[0]:
-                    daemon.rest("PUT", f"pbforwarder/{subject.tag}/rules", rules(count))
+                    daemon.do("PUT", f"pbforwarder/{subject.tag}/rules", rules(count))
             for flows in (1, FLOWS):
                 for subject in subjects:
                     subject.packets = []
