@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from cases import each
 from router_lab import CONFIG, HOST, LINK_LOCAL, MAC, Lab
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR
 from scapy.layers.inet6 import (
@@ -95,10 +96,10 @@ FORWARDED = {
 }
 
 
-@pytest.mark.parametrize("name", FORWARDED)
-def test_packet_is_forwarded_with_one_hop_less_and_the_macs_of_the_way_out(lab: Lab, name: str) -> None:
-    packet = Ether(bytes(FORWARDED[name]))
-    lab.send(packet).forwarded(1, hop(packet))
+def test_packet_is_forwarded_with_one_hop_less_and_the_macs_of_the_way_out(lab: Lab) -> None:
+    for built in each(FORWARDED):
+        packet = Ether(bytes(built))
+        lab.send(packet).forwarded(1, hop(packet))
 
 
 def test_default_route_is_used_for_what_has_no_other(lab: Lab) -> None:
@@ -151,10 +152,9 @@ DROPPED = {
 }
 
 
-@pytest.mark.parametrize("name", DROPPED)
-def test_packet_is_dropped_for_a_counted_reason(lab: Lab, name: str) -> None:
-    packet, reason = DROPPED[name]
-    lab.send(packet).dropped(reason)
+def test_packet_is_dropped_for_a_counted_reason(lab: Lab) -> None:
+    for packet, reason in each(DROPPED):
+        lab.send(packet).dropped(reason)
 
 
 IPV4, IPV6 = eth() / v4() / UDP() / Raw(b"x" * 30), eth() / v6() / UDP() / Raw(b"x" * 30)
@@ -176,9 +176,9 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_packet_is_dropped(lab: Lab, name: str) -> None:
-    lab.send(MALFORMED[name]).dropped("malformed")
+def test_malformed_packet_is_dropped(lab: Lab) -> None:
+    for packet in each(MALFORMED):
+        lab.send(packet).dropped("malformed")
 
 
 UP = {
@@ -209,10 +209,9 @@ UP = {
 }
 
 
-@pytest.mark.parametrize("name", UP)
-def test_packet_goes_to_the_control_plane(lab: Lab, name: str) -> None:
-    packet, reason, metadata = UP[name]
-    lab.cube.send(packet).slowpath(reason, 0, packet, metadata)  # type: ignore[union-attr]
+def test_packet_goes_to_the_control_plane(lab: Lab) -> None:
+    for packet, reason, metadata in each(UP):
+        lab.cube.send(packet).slowpath(reason, 0, packet, metadata)  # type: ignore[union-attr]
 
 
 LIMITED = {
@@ -223,29 +222,28 @@ LIMITED = {
 }
 
 
-@pytest.mark.parametrize("name", LIMITED)
-def test_frames_for_the_control_plane_are_limited_and_then_counted(lab: Lab, name: str) -> None:
-    number, packet, reason = LIMITED[name]
+def test_frames_for_the_control_plane_are_limited_and_then_counted(lab: Lab) -> None:
     assert lab.cube
-    assert lab.cube.send(packet).verdict == "slowpath"
-    used_up = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 60 * 10**9) * TICKS
-    lab.cube.map("buckets")[number] = {"full": used_up}
-    lab.cube.send(packet).dropped(reason)
-    assert lab.cube.map("buckets")[number]["full"] == used_up
+    for number, packet, reason in each(LIMITED):
+        assert lab.cube.send(packet).verdict == "slowpath"
+        used_up = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 60 * 10**9) * TICKS
+        lab.cube.map("buckets")[number] = {"full": used_up}
+        lab.cube.send(packet).dropped(reason)
+        assert lab.cube.map("buckets")[number]["full"] == used_up
 
 
-@pytest.mark.parametrize("target", ["10.0.0.1", "192.168.0.1", "10.0.2.1"])
-def test_echo_request_to_any_own_address_is_answered_at_once(lab: Lab, target: str) -> None:
-    request = eth() / v4(target, ttl=7, id=9) / ICMP(id=3, seq=4) / b"payload"
-    reply = Ether(dst=HOST[0], src=MAC[0]) / v4("10.0.0.2", target, ttl=64, id=9) / ICMP(type=0, id=3, seq=4) / b"payload"
-    lab.send(request).forwarded(0, reply)
+def test_echo_request_to_any_own_address_is_answered_at_once(lab: Lab) -> None:
+    for target in ("10.0.0.1", "192.168.0.1", "10.0.2.1"):
+        request = eth() / v4(target, ttl=7, id=9) / ICMP(id=3, seq=4) / b"payload"
+        reply = Ether(dst=HOST[0], src=MAC[0]) / v4("10.0.0.2", target, ttl=64, id=9) / ICMP(type=0, id=3, seq=4) / b"payload"
+        lab.send(request).forwarded(0, reply)
 
 
-@pytest.mark.parametrize("target", ["2001:db8::1", "2001:db8:2::1", LINK_LOCAL[0]])
-def test_icmpv6_echo_request_to_any_own_address_is_answered_at_once(lab: Lab, target: str) -> None:
-    request = eth() / v6(target, hlim=7) / ICMPv6EchoRequest(id=3, seq=4, data=b"payload")
-    reply = Ether(dst=HOST[0], src=MAC[0]) / v6("2001:db8::2", target, hlim=64) / ICMPv6EchoReply(id=3, seq=4, data=b"payload")
-    lab.send(request).forwarded(0, reply)
+def test_icmpv6_echo_request_to_any_own_address_is_answered_at_once(lab: Lab) -> None:
+    for target in ("2001:db8::1", "2001:db8:2::1", LINK_LOCAL[0]):
+        request = eth() / v6(target, hlim=7) / ICMPv6EchoRequest(id=3, seq=4, data=b"payload")
+        reply = Ether(dst=HOST[0], src=MAC[0]) / v6("2001:db8::2", target, hlim=64) / ICMPv6EchoReply(id=3, seq=4, data=b"payload")
+        lab.send(request).forwarded(0, reply)
 
 
 def test_arp_request_for_the_ports_address_is_answered_and_teaches_its_sender(lab: Lab) -> None:
@@ -268,11 +266,10 @@ ARP_QUIET = {
 }
 
 
-@pytest.mark.parametrize("name", ARP_QUIET)
-def test_arp_that_is_not_for_the_router_teaches_nothing_new(lab: Lab, name: str) -> None:
-    message, reason = ARP_QUIET[name]
+def test_arp_that_is_not_for_the_router_teaches_nothing_new(lab: Lab) -> None:
     with lab.cube.changes("neighbours4") as changes:  # type: ignore[union-attr]
-        lab.send(eth(dst="ff:ff:ff:ff:ff:ff") / message).dropped(reason)
+        for message, reason in each(ARP_QUIET):
+            lab.send(eth(dst="ff:ff:ff:ff:ff:ff") / message).dropped(reason)
     assert not changes
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from cases import each
 from router_lab import CONFIG, HOST, MAC, Lab
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
@@ -56,7 +57,7 @@ def hopped(packet: Any, port: int, vlan: int = 0) -> Any:
 
 # ---- VLANs ----
 
-WAYS = {
+WAYS: dict[str, tuple[Any, ...]] = {
     "tagged to tagged": (0, 10, 1, 20, ("10.20.0.2", "10.10.0.2"), ("2001:db8:20::2", "2001:db8:10::2")),
     "tagged to untagged": (0, 10, 1, 0, ("10.0.1.2", "10.10.0.2"), ("2001:db8:1::2", "2001:db8:10::2")),
     "untagged to tagged": (0, 0, 1, 20, ("10.20.0.2", "10.0.0.2"), ("2001:db8:20::2", "2001:db8::2")),
@@ -65,11 +66,10 @@ WAYS = {
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("name", WAYS)
-def test_tags_come_off_and_on(lab: Lab, name: str, version: int) -> None:
-    port, vlan, out, out_vlan, *addresses = WAYS[name]
-    packet = eth(port, vlan) / ip(*addresses[version // 6]) / UDP() / Raw(b"x" * 30)
-    lab.send(packet, port).forwarded(out, hopped(Ether(bytes(packet)), out, out_vlan))
+def test_tags_come_off_and_on(lab: Lab, version: int) -> None:
+    for port, vlan, out, out_vlan, *addresses in each(WAYS):
+        packet = eth(port, vlan) / ip(*addresses[version // 6]) / UDP() / Raw(b"x" * 30)
+        lab.send(packet, port).forwarded(out, hopped(Ether(bytes(packet)), out, out_vlan))
 
 
 def test_priority_tag_is_none(lab: Lab) -> None:
@@ -88,10 +88,9 @@ TAGGED = {
 }
 
 
-@pytest.mark.parametrize("name", TAGGED)
-def test_tagged_frame_is_dropped_for_a_counted_reason(lab: Lab, name: str) -> None:
-    packet, reason = TAGGED[name]
-    lab.send(packet).dropped(reason)
+def test_tagged_frame_is_dropped_for_a_counted_reason(lab: Lab) -> None:
+    for packet, reason in each(TAGGED):
+        lab.send(packet).dropped(reason)
 
 
 def test_router_answers_in_the_vlan_it_was_asked_in(lab: Lab) -> None:
