@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually, sh
@@ -149,3 +151,16 @@ def test_tcp_connection_lives_on_while_the_daemon_is_killed_and_comes_back(scene
                 scene.daemon.start()
             scene.daemon.patch("router/r1", {"route": [{"network": "198.18.0.0/15", "nexthop": scene.right.ipv4}]})
             assert carried()
+
+
+def test_tagged_hosts_are_reached_and_answer(scene: Scene) -> None:
+    tag = b"\x81\x00\x00\x0a"
+    scene.daemon.post("router/r1/ports/p0/vlan/10", {"ip": "10.7.10.1/24"})
+    scene.daemon.post("router/r1/arp-table/10.7.10.2", {"mac": "02:00:00:00:07:0a", "interface": "p0.10"})
+    router = next(one for one in scene.daemon.get("router/r1/ports") if one["name"] == "p0")["mac"]
+    packet = IP(src="10.7.10.2", dst=scene.right.ipv4) / ICMP(id=9, seq=1) / b"tagged"
+    frame = bytes(Ether(src="02:00:00:00:07:0a", dst=router, type=0x0800) / packet)
+    with scene.left.sniff() as sniffer:
+        scene.left.send(frame[:12] + tag + frame[12:])
+        (answer,) = sniffer.expect(lambda data: data[12:16] == tag and data[-6:] == b"tagged")[:1]
+    assert answer[:6] == bytes.fromhex("02000000070a") and answer[38] == 0  # an echo reply
