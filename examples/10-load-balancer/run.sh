@@ -60,12 +60,12 @@ show polycubectl lb1 service add 10.96.0.1 80 TCP name=web
 show polycubectl lb1 service 10.96.0.1 80 TCP backend add 10.0.2.1 port=8080 weight=2
 show polycubectl lb1 service 10.96.0.1 80 TCP backend add 10.0.2.2 port=8080
 show polycubectl lb1 service 10.96.0.1 80 TCP backend add 10.0.2.3 port=8080
-ask 40 http://10.96.0.1/
+ask 24 http://10.96.0.1/
 polycubectl lb1 service add fd96::1 80 TCP
 for n in 1 2 3; do
 	polycubectl lb1 service fd96::1 80 TCP backend add "fd00:2::$n" port=8080
 done
-ask 20 'http://[fd96::1]/'
+ask 12 'http://[fd96::1]/'
 
 echo "Health checks come from a host of the balancer's own, 10.0.1.250, since the daemon's host has no way to the servers:"
 show polycubectl lb1 probe set ip=10.0.1.250/24 gateway=10.0.1.254
@@ -77,11 +77,11 @@ echo "web3 dies:"
 kill "${server}"
 servers=${servers% *}
 until polycubectl lb1 service 10.96.0.1 80 TCP show backend | grep -q DOWN; do sleep 0.2; done
-ask 20 http://10.96.0.1/
+ask 12 http://10.96.0.1/
 
 echo "web1 is drained:"
 show polycubectl lb1 service 10.96.0.1 80 TCP backend 10.0.2.1 set state=DRAIN
-ask 20 http://10.96.0.1/
+ask 12 http://10.96.0.1/
 
 echo "A download goes on while polycubed is killed:"
 ip netns exec client python3 - <<'PY' &

@@ -49,12 +49,12 @@ show polycubectl connect br1:back lb1:back
 show polycubectl lb1 frontend set vip=$VIP mac=02:00:00:00:00:64
 show polycubectl lb1 backend pool add 1 mac="$(mac web1)"
 show polycubectl lb1 backend pool add 2 mac="$(mac web2)"
-ask 20 http://$VIP/
+ask 12 http://$VIP/
 show polycubectl lb1 service add $VIP6 80 TCP
 for n in 1 2; do
 	polycubectl lb1 service $VIP6 80 TCP backend add $n mac="$(mac web$n)"
 done
-ask 20 "http://[$VIP6]/"
+ask 12 "http://[$VIP6]/"
 show polycubectl lb1 backend show pool
 
 echo "web1 is drained, and then taken out:"

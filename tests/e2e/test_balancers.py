@@ -22,7 +22,6 @@ from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import FAR, Host, Lab, Sniffer, eventually, sh
 
 VIP4, VIP6 = "10.96.0.1", "fd96::1"
-TYPES = pytest.mark.parametrize("type", ["TC", "XDP_DRV"])
 
 
 class Server:
@@ -85,10 +84,12 @@ class Connection:
         return self._read(len(text)) == text
 
     def close(self) -> None:
+        """By a reset: nothing of it is sent again later, when the next test's balancer would take it up."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
 
-def names(client: Host, vip: str, count: int = 12) -> set[str]:
+def names(client: Host, vip: str, count: int = 8) -> set[str]:
     """Who answers new connections."""
     found = set()
     for _ in range(count):
@@ -156,10 +157,10 @@ def backend(version: int, number: int) -> str:
     return f"lbrp/lb1/service/{vip}/80/TCP/backend/{ip}"
 
 
-@TYPES
+@pytest.mark.parametrize("type", ["XDP_DRV"])
 def test_live_connections_outlive_drain_removal_and_daemon(daemon: Daemon, hosts: list[Host], servers: list[Server], type: str) -> None:
     scene(daemon, hosts, type)
-    live = [Connection(hosts[0], vip) for vip in (VIP4, VIP6) for _ in range(12)]
+    live = [Connection(hosts[0], vip) for vip in (VIP4, VIP6) for _ in range(10)]
     assert {connection.server for connection in live} == {"s1", "s2", "s3"}
     for version, vip in ((4, VIP4), (6, VIP6)):
         daemon.patch(backend(version, 1), {"state": "DRAIN"})
