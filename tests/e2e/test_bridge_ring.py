@@ -19,6 +19,7 @@ from polycube.testing.hosts import Host, Lab, eventually, sh
 from polycube.testing.traffic import Headers, Place, Traffic
 
 LINUX = {"lb1": "p1", "lb2": "p2"}  # bridge -> port of the cube that leads to it
+PORTS = ("p1-lb1", "p2-lb2", "ring1", "ring2")  # of the Linux bridges
 CONVERGENCE = 30
 FORWARDING = {"h": "forwarding", "p1": "forwarding", "p2": "forwarding"}
 
@@ -72,7 +73,11 @@ def linux(netdev: str) -> str:
 
 
 def way(daemon: Daemon, hosts: list[Host]) -> None:
-    eventually(lambda: hosts[0].reaches(hosts[1]), "a way to the other host", CONVERGENCE)
+    try:
+        eventually(lambda: hosts[0].reaches(hosts[1]), "a way to the other host", CONVERGENCE)
+    except AssertionError as error:
+        seen = [states(daemon), daemon.drops("br")] if daemon.running else []
+        raise AssertionError(f"{error}; {seen} {[(port, linux(port)) for port in PORTS]}") from error
 
 
 def kill_worker(daemon: Daemon) -> None:

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from polycube.core.config import Port, StandardCube
 from polycube.model import (
+    COUNTER,
+    GAUGE,
     Action,
     Choice,
     IpAddress,
@@ -141,8 +143,8 @@ class Fdb(Node):
     """The filtering database."""
 
     aging_time: AgingTime = leaf("Seconds after which a silent station is forgotten", default=300)
-    entries: int | None = state("Stations in the table, aged ones that are not removed yet included")
-    learn_failures: int | None = state("Stations that the table had no room for")
+    entries: int | None = state("Stations in the table, aged ones that are not removed yet included", metric=GAUGE)
+    learn_failures: int | None = state("Times that the table had no room for a station", metric=COUNTER)
     entry: Keyed[FdbEntry] = listing("Stations")
     flush: ClassVar = Action("Forgets the learned stations", output=Flushed)
 
@@ -159,7 +161,7 @@ class Stp(Node):
     root: str | None = state("Priority and MAC address of the root")
     root_cost: int | None = state("Cost of the way to the root")
     root_port: str | None = state("Port that leads to the root; none on the root itself")
-    topology_changes: int | None = state("Changes of the tree that this bridge has seen")
+    topology_changes: int | None = state("Changes of the tree that began at a port of this bridge, in the life of this worker")
 
 
 class Group(Node):
