@@ -8,11 +8,12 @@ import struct
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from polycube.bpf import Object, u32
+from polycube.compiler.function import INCLUDE
 
 FOLDER = Path(__file__).parent / "handwritten"
 LOOP = b"\x7f\x00\x00\x01"
@@ -20,19 +21,21 @@ LOOP = b"\x7f\x00\x00\x01"
 
 @cache
 def compiled(name: str, *defines: str) -> bytes:
-    """The object, by clang alone."""
+    """The object, by clang alone. The data-plane library's headers are at hand, for look-ups that are to be the same."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"{name}.o"
         include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
-        flags = ["-O2", "-g", "-Wall", "-target", "bpfel", "-mcpu=v3", include]
+        flags = ["-O2", "-g", "-Wall", "-target", "bpfel", "-mcpu=v3", include, f"-I{INCLUDE}"]
         flags += [f"-D{define}" for define in defines]
         subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", FOLDER / f"{name}.bpf.c", "-o", target], check=True)
         return target.read_bytes()
 
 
-def load(name: str, *defines: str) -> Object:
-    """The loaded object."""
+def load(name: str, *defines: str, sizes: Mapping[str, int] | None = None) -> Object:
+    """The loaded object; `sizes`: other max_entries for some maps."""
     opened = Object.open(compiled(name, *defines), "handwritten")
+    for table, size in (sizes or {}).items():
+        opened.maps[table].max_entries = size
     opened.load()
     return opened
 
