@@ -3,6 +3,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,12 @@ def test_files_are_short() -> None:
     assert relative([path for path in code if lines(path) > HARD]) == []
     long = {str(path.relative_to(SOURCE)) for path in code if SOURCE in path.parents and lines(path) > SOFT}
     assert long - LONGER == set(), f"over {SOFT} lines: split, or add to LONGER if there is no seam"
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """pytest imports them by their name alone."""
+    names = Counter(path.name for path in files() if ROOT / "tests" in path.parents and path.name.startswith("test_"))
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_the_makefile_is_short() -> None:
