@@ -51,6 +51,7 @@ static __always_inline int nat_in_range(__be16 port)
 /* bpf_loop() takes a pointer to the stack only. */
 struct nat_search {
 	struct nat_work *work;
+	__u32 now;
 };
 
 /* Tries one port: the inside end's own first (RFC 4787, 4.2.1), then any (RFC 6056). Returns 1 when there is nothing more to try. */
@@ -74,7 +75,7 @@ static long nat_try(__u32 attempt, struct nat_search *search)
 		if (w->error)
 			return w->error != -EEXIST;
 	}
-	w->error = bpf_map_update_elem(&twins, &w->outside, &w->inside, BPF_NOEXIST);
+	w->error = nat_reserve(&w->outside, &w->inside, search->now);
 	if (w->error) {
 		if (any_mapping)
 			bpf_map_delete_elem(&mappings, &w->end);
@@ -88,7 +89,7 @@ static long nat_try(__u32 attempt, struct nat_search *search)
 /* Finds an external port. 0 or a drop reason. */
 static __always_inline int nat_allocate(struct nat_work *w, __u32 now)
 {
-	struct nat_search search = {w};
+	struct nat_search search = {w, now};
 	struct nat_mapping *mapping = 0;
 
 	if (any_mapping)
