@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same packets through nat and through masquerading by nftables in a namespace: the same hosts must get the same answers.
 
-What is compared is who a packet comes from and who it is for, and whether a port that is free stays; which port another host gets instead is
-either one's own affair. nftables gives a host's port the one that it has towards other destinations already, if it can, nat the host's own: so
-that is looked at for a host's first session by a port. Packets that belong to no connection (a reset, an echo reply) are left out: nftables lets them leave untranslated,
-nat drops them (`no-session`).
+What is compared is who a packet comes from and who it is for, and whether a port that is free stays; which port another host gets instead
+is either one's own affair. nftables gives a host's port the one that it has towards other destinations already, if it can, nat the host's
+own: so that is looked at for a host's first session by a port. Packets that belong to no connection (a reset, an echo reply) are left out:
+nftables lets them leave untranslated, nat drops them (`no-session`).
 """
 
 from __future__ import annotations
