@@ -245,7 +245,7 @@ def building(folder: Path, quick: bool) -> Found:
     """From the last change to fused, with nothing in the cache, and the processor time that the compiler takes for it."""
     rows: list[Row] = []
     raw: dict[str, Any] = {}
-    for service, length, aim in (("helloworld", 8, 0.5), ("simpleforwarder", 24, 5.0), ("router", 4, None)):
+    for service, length, aim in (("helloworld", 8, 0.5), ("simpleforwarder", 24, 5.0), ("router", 2, None)):
         seconds, spent, sizes = [], [], ""
         for number in range(1 if quick else 3):
             with Daemon(folder / f"{service}{number}", cache=folder / f"cache-{service}{number}") as daemon:

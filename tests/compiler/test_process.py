@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -87,6 +88,19 @@ def test_one_process_serves_many_requests(compiler):
     for hook in Hook:
         compiler.emit_sync(HELLO, hook)
     assert compiler.started == 1
+
+
+def test_an_owner_with_many_open_files(compiler):
+    """The socket has its owner's number in the compiler process, too; select() would end at 1023."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert compiler.emit_sync(HELLO, Hook.TC)
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 STACK = """

@@ -69,9 +69,11 @@ def serve(peer: socket.socket) -> None:
     from polycube.compiler import combine, unit
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner; the closed socket ends this process
+    waiting = select.poll()  # unlike select(), it takes any number: the socket has the one it has in its owner
+    waiting.register(peer, select.POLLIN)
     while True:
         try:
-            if not select.select([peer], [], [], IDLE)[0]:
+            if not waiting.poll(IDLE * 1000):
                 return
             (count,) = LENGTH.unpack(receive(peer, LENGTH.size))
             job, *blobs = [receive_blob(peer) for _ in range(count)]
