@@ -10,6 +10,7 @@ from classify_lab import KernelViews, Maker, first, wire
 
 from polycube.bpf import u32
 from polycube.toolkit.classify import Sides, Table
+from polycube.toolkit.classify.space import Numbers
 
 NO_RULE = 0xFFFFFFFF
 
@@ -83,3 +84,49 @@ def test_the_data_plane_classifies_as_the_first_rule_that_matches(cube, version)
         for frame, slot in zip(frames, slots(made, frames), strict=True):
             at = first(rules, frame, maker.sets)
             assert slot == (None if at is None else sides.table.entries[at].slot), (seed, frame)
+
+
+def says(cube, sides, maker, rules):
+    frames = [maker.frame() for _ in range(40)]
+    for frame, slot in zip(frames, slots(cube, frames), strict=True):
+        at = first(rules, frame, maker.sets)
+        assert slot == (None if at is None else sides.table.entries[at].slot)
+
+
+def test_what_a_failed_request_took_back_is_not_seen_later(cube):
+    made, maker = cube(FOLDER, transparent=True), Maker(5, 4)
+    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    versions = [[maker.rule((version, at)) for at in range(20)] for version in range(4)]
+    sides.update(versions[0], maker.sets, flows=64)
+    counters = [entry.counter for entry in sides.table.entries]
+    for version in (1, 2):
+        standing = made.map("cls_tables")[0]
+        sides.update(versions[version], maker.sets, flows=64)
+        tried = made.map("cls_tables")[0]
+        made.map("cls_tables")[0] = standing  # the undo of the only write that was recorded
+        assert tried > standing
+    sides.update(versions[0], maker.sets, flows=64)
+    says(made, sides, maker, versions[0])
+    assert [entry.counter for entry in sides.table.entries] == counters
+    sides.update(versions[3], maker.sets, flows=64)
+    says(made, sides, maker, versions[3])
+
+
+def test_a_new_process_takes_over_what_stands(cube):
+    made, maker = cube(FOLDER, transparent=True), Maker(6, 6)
+    rules = [maker.rule(at) for at in range(30)]
+    former = Sides(KernelViews(made), 0, Table(), "counters")
+    former.update(rules, maker.sets)
+    former.update(rules[5:], maker.sets)
+    places = Sides(KernelViews(made), 0, Table(), "counters").places()
+    assert places == [(entry.slot, entry.counter) for entry in former.table.entries]
+    numbers = Numbers(last=-1)
+    numbers.reserve([counter for _, counter in places])
+    sides = Sides(KernelViews(made), 0, Table(counters=numbers), "counters")
+    sides.table.restore(rules[5:], places, maker.sets)
+    assert [entry.counter for entry in sides.table.entries] == [counter for _, counter in places]
+    for left in (rules[5:], rules[8:], rules):
+        sides.update(left, maker.sets)
+        says(made, sides, maker, left)
+    used = [entry.counter for entry in sides.table.entries]
+    assert len(set(used)) == len(used)
