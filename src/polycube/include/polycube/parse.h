@@ -137,7 +137,7 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 	if (!ip || ip->version != 6 || at + bpf_ntohs(ip->payload_len) > pkt->len)
 		return PCN_DROP_MALFORMED;
 	pkt->end = at + bpf_ntohs(ip->payload_len);
-	if (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS) /* a jumbogram (RFC 2675): BIG TCP */
+	if (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS && pkt->len > 0xffff) /* a jumbogram (RFC 2675): BIG TCP */
 		pkt->end = pkt->len;
 	next = ip->nexthdr;
 	for (i = 0; i <= PCN_MAX_EXTENSIONS; i++) {
@@ -155,8 +155,6 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 			at = 0;
 			/* fallthrough */
 		default:
-			if (at > pkt->end) /* the last header says that it is longer than the packet */
-				return PCN_DROP_MALFORMED;
 			pkt->l4_proto = next;
 			pkt->l4 = at;
 			return 0;
@@ -188,6 +186,8 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 		}
 		next = extension->next;
 		at += length;
+		if (at > pkt->end) /* the header says that it is longer than the packet */
+			return PCN_DROP_MALFORMED;
 	}
 	return PCN_DROP_EXTENSIONS;
 }
