@@ -185,9 +185,7 @@ def test_runs(runs: int) -> Found:
     """A drop in the processor."""
     config = DdosmitigatorConfig.model_validate({"name": "d1", "blacklist-size": 65536}, by_alias=True)
     model = Chain(Hook.XDP).cube("ddosmitigator", transparent=True, sizes=table_sizes(config))
-    hand = yardstick.load(
-        "ddosmitigator", library=True, sizes={name: size for name, size in table_sizes(config).items() if "sources" in name}
-    )
+    hand = yardstick.load("ddosmitigator", sizes={name: size for name, size in table_sizes(config).items() if "sources" in name})
     for version in (4, 6):
         table = PrefixTable({n: model.map(n) for n in table_sizes(config)}, f"sources{version}", version, 65536, counted=False)
         keys = [(32).to_bytes(4, "little") + bytes((10, n >> 8, n & 255, 1)) for n in range(10_000)] if version == 4 else []
