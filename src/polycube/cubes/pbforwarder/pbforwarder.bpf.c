@@ -39,7 +39,7 @@ HANDLER(ingress)
 		return pcn_drop(pkt, reason);
 	if (q.slot == PCN_NO_RULE)
 		return pcn_drop(pkt, NO_RULE);
-	key = q.side * PCN_RULES + q.slot;
+	key = q.first + q.slot;
 	rule = bpf_map_lookup_elem(&cls_rules, &key);
 	if (!rule)
 		return pcn_drop(pkt, NO_RULE);
