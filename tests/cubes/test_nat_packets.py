@@ -296,8 +296,9 @@ def test_errors_from_outside_find_the_inside_host(nat, version, transport, whole
 
 
 @versions
+@pytest.mark.parametrize("reporter", [INSIDE, OTHER], ids=["the host", "a router"])
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_errors_from_inside_quote_what_was_sent_outside(nat, version, transport):
+def test_errors_from_inside_quote_what_was_sent_outside(nat, version, transport, reporter):
     configure(
         nat,
         port_forwarding=[{"external-ip": EXTERNAL[version], "external-port": 8080, "internal-ip": INSIDE[version], "internal-port": 80}],
@@ -306,9 +307,9 @@ def test_errors_from_inside_quote_what_was_sent_outside(nat, version, transport)
     sent = packet(REMOTE[version], EXTERNAL[version], made)
     seen = back(nat, sent)
     if version == 4:
-        error = E / IP(src=INSIDE[4], dst=REMOTE[4]) / ICMP(type=3, code=3) / bytes(seen.payload)
+        error = E / IP(src=reporter[4], dst=REMOTE[4]) / ICMP(type=3, code=3) / bytes(seen.payload)
     else:
-        error = E / IPv6(src=INSIDE[6], dst=REMOTE[6]) / ICMPv6DestUnreach(code=4) / bytes(seen.payload)
+        error = E / IPv6(src=reporter[6], dst=REMOTE[6]) / ICMPv6DestUnreach(code=4) / bytes(seen.payload)
     got = out(nat, error)
     assert sums_are_right(got)
     layer = got[IP] if version == 4 else got[IPv6]

@@ -10,15 +10,11 @@
 static __always_inline void ends_of(const struct pcn_ct_packet *p, struct pcn_translation *ends)
 {
 	if (p->swapped) {
-		copy_address(ends->from.address, p->tuple.address[1]);
-		copy_address(ends->to.address, p->tuple.address[0]);
-		ends->from.port = p->tuple.port[1];
-		ends->to.port = p->tuple.port[0];
+		pcn_set_endpoint(&ends->from, p->tuple.address[1], p->tuple.port[1]);
+		pcn_set_endpoint(&ends->to, p->tuple.address[0], p->tuple.port[0]);
 	} else {
-		copy_address(ends->from.address, p->tuple.address[0]);
-		copy_address(ends->to.address, p->tuple.address[1]);
-		ends->from.port = p->tuple.port[0];
-		ends->to.port = p->tuple.port[1];
+		pcn_set_endpoint(&ends->from, p->tuple.address[0], p->tuple.port[0]);
+		pcn_set_endpoint(&ends->to, p->tuple.address[1], p->tuple.port[1]);
 	}
 }
 
@@ -59,15 +55,11 @@ static __always_inline void to_backend(const struct lbrp_session *session, struc
 static __always_inline void to_client(const struct lbrp_session *session, const struct pcn_ct_tuple *front, struct pcn_translation *ends)
 {
 	if (session->ct.flags & PCN_CT_SWAPPED) { /* the client is the second endpoint */
-		copy_address(ends->from.address, front->address[0]);
-		copy_address(ends->to.address, front->address[1]);
-		ends->from.port = front->port[0];
-		ends->to.port = front->port[1];
+		pcn_set_endpoint(&ends->from, front->address[0], front->port[0]);
+		pcn_set_endpoint(&ends->to, front->address[1], front->port[1]);
 	} else {
-		copy_address(ends->from.address, front->address[1]);
-		copy_address(ends->to.address, front->address[0]);
-		ends->from.port = front->port[1];
-		ends->to.port = front->port[0];
+		pcn_set_endpoint(&ends->from, front->address[1], front->port[1]);
+		pcn_set_endpoint(&ends->to, front->address[0], front->port[0]);
 	}
 }
 

@@ -59,11 +59,11 @@ static long nat_try(__u32 attempt, struct nat_search *search)
 {
 	struct nat_work *w = search->work;
 	__be16 port = w->port;
-	int icmp = nat_is_icmp(w->proto);
+	int icmp = pcn_is_icmp(w->proto);
 
-	if (!icmp && !nat_has_ports(w->proto) && attempt)
+	if (!icmp && !pcn_has_ports(w->proto) && attempt)
 		return 1;
-	if (attempt || (nat_has_ports(w->proto) && !nat_in_range(port))) {
+	if (attempt || (pcn_has_ports(w->proto) && !nat_in_range(port))) {
 		__u32 random = bpf_get_prandom_u32();
 
 		port = icmp ? random : bpf_htons(first_port + random % (port_count ? port_count : 1));
@@ -222,7 +222,7 @@ static __always_inline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_
 	if (pcn_ct_label_first(p, 1) != PCN_CT_NEW)
 		return NO_SESSION;
 	p->swapped = pcn_ct_set_tuple(&w->inside, p->tuple.address[remote], w->session.external,
-				      nat_is_icmp(p->tuple.proto) ? w->port : p->tuple.port[remote], w->port, p->tuple.proto, 1);
+				      pcn_is_icmp(p->tuple.proto) ? w->port : p->tuple.port[remote], w->port, p->tuple.proto, 1);
 	w->session.flags = !p->swapped;
 	if (p->tuple.zone == NAT_HAIRPIN_ZONE)
 		w->session.flags |= NAT_HAIRPIN | NAT_HAIRPIN_BACK;

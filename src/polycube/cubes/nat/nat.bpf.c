@@ -106,10 +106,10 @@ HANDLER(ingress)
 			return pcn_drop(pkt, TABLE_FULL);
 		in = session->flags & NAT_INSIDE_SECOND;
 	}
-	error = p->kind == PCN_CT_KIND_ERROR ?
-			nat_rewrite_error(ctx, pkt, p, inside->address[in], inside->port[in] | NAT_DESTINATION << 16) :
-			nat_rewrite(ctx, pkt, NAT_DESTINATION, inside->address[in], inside->port[in]);
-	return error ? pcn_drop(pkt, PCN_DROP_MALFORMED) : pcn_pass(pkt);
+	pcn_set_endpoint(&w->ends.from, inside->address[!in], inside->port[!in]);
+	pcn_set_endpoint(&w->ends.to, inside->address[in], inside->port[in]);
+	w->ends.hides = 0;
+	return pcn_translate(ctx, pkt, p, &w->ends) ? pcn_drop(pkt, PCN_DROP_MALFORMED) : pcn_pass(pkt);
 }
 
 HANDLER(egress)
@@ -133,6 +133,7 @@ HANDLER(egress)
 	}
 	if (p->kind == PCN_CT_KIND_NONE)
 		return pcn_pass(pkt);
+	in = p->swapped & 1;
 	if (p->kind != PCN_CT_KIND_BAD)
 		session = bpf_map_lookup_elem(&sessions, &p->tuple);
 	if (session && nat_expired(session, now)) {
@@ -140,8 +141,7 @@ HANDLER(egress)
 		session = 0;
 	}
 	if (session) {
-		in = session->flags & NAT_INSIDE_SECOND;
-		if (in != p->swapped)
+		if ((session->flags & NAT_INSIDE_SECOND) != in)
 			return pcn_pass(pkt); /* the other way */
 		expires = session->ct.expires;
 		pcn_ct_update(&session->ct, p, now);
@@ -157,9 +157,10 @@ HANDLER(egress)
 		if (!session)
 			return pcn_drop(pkt, TABLE_FULL);
 	}
-	error = p->kind == PCN_CT_KIND_ERROR ? nat_rewrite_error(ctx, pkt, p, session->external, session->external_port | NAT_SOURCE << 16) :
-					       nat_rewrite(ctx, pkt, NAT_SOURCE, session->external, session->external_port);
-	if (error)
+	pcn_set_endpoint(&w->ends.from, session->external, session->external_port);
+	pcn_set_endpoint(&w->ends.to, p->tuple.address[!in], p->tuple.port[!in]);
+	w->ends.hides = 1;
+	if (pcn_translate(ctx, pkt, p, &w->ends))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	/* To somebody inside: back to where it came from, as if it had been received. That is the control plane's to do. */
 	return session->flags & NAT_HAIRPIN ? pcn_slowpath(pkt, NAT_HAIRPIN_UP, 0, 0, 0) : pcn_pass(pkt);

@@ -2,8 +2,7 @@
 /* What nat's data plane and control plane share: tables, settings, reasons. Addresses are 16 bytes, IPv4 ones mapped; ports as in the frame. */
 #pragma once
 
-#include <polycube/conntrack.h>
-#include <polycube/csum.h>
+#include <polycube/translate.h>
 
 #define NAT_ATTEMPTS 64  /* ports that are tried for one session: of 90 % in use, one in a thousand sessions finds none */
 #define NAT_HAIRPIN_UP 1 /* reason to hand a frame up: it goes back to where it came from */
@@ -93,6 +92,7 @@ MAP_FLAGS(npt_outside, LPM_TRIE, struct nat_prefix, struct nat_npt, 1024, BPF_F_
 /* What is being made, and keys that are looked up: too much for the stack. */
 struct nat_work {
 	struct nat_session session;
+	struct pcn_translation ends;
 	struct pcn_ct_tuple inside;
 	struct pcn_ct_tuple outside;
 	struct nat_endpoint end;
@@ -124,12 +124,7 @@ CFG(__u32, port_count);  /* how many, from there */
 
 static __always_inline void nat_copy_address(void *to, const void *from)
 {
-	__u32 *words = to;
-
-	words[0] = pcn_ct_word(from);
-	words[1] = pcn_ct_word(from + 4);
-	words[2] = pcn_ct_word(from + 8);
-	words[3] = pcn_ct_word(from + 12);
+	pcn_ct_set_address(to, from, 1);
 }
 
 static __always_inline int nat_same_address(const void *a, const void *b)
@@ -141,16 +136,6 @@ static __always_inline int nat_same_address(const void *a, const void *b)
 static __always_inline int nat_is_zero(const void *address)
 {
 	return !(pcn_ct_word(address) | pcn_ct_word(address + 4) | pcn_ct_word(address + 8) | pcn_ct_word(address + 12));
-}
-
-static __always_inline int nat_has_ports(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
-}
-
-static __always_inline int nat_is_icmp(__u8 proto)
-{
-	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
 }
 
 static __always_inline void nat_set_end(struct nat_endpoint *end, const void *address, __be16 port, __u8 proto, __u8 outside)
@@ -165,7 +150,7 @@ static __always_inline void nat_set_end(struct nat_endpoint *end, const void *ad
 static __always_inline int nat_outside(struct pcn_ct_tuple *outside, const void *external, __be16 port, const void *remote, __be16 remote_port, __u8 proto,
 				       __u16 zone)
 {
-	int swapped = pcn_ct_set_tuple(outside, external, remote, port, nat_is_icmp(proto) ? port : remote_port, proto, 1);
+	int swapped = pcn_ct_set_tuple(outside, external, remote, port, pcn_is_icmp(proto) ? port : remote_port, proto, 1);
 
 	outside->zone = zone;
 	return swapped;

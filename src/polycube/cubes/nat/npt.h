@@ -5,7 +5,9 @@
  */
 #pragma once
 
-#include "rewrite.h"
+#include "nat.h"
+
+enum nat_end { NAT_SOURCE, NAT_DESTINATION };
 
 /* Translates an address in place. Returns 0, or -1 if it has no counterpart. */
 static __always_inline int nat_npt_address(__u8 *address, const struct nat_npt *to)

@@ -28,7 +28,7 @@ static __always_inline struct nat_forward *nat_forward_of(struct nat_work *w, co
 	if (!forwarding)
 		return 0;
 	nat_set_end(&w->end, address, port, proto, 0);
-	if (nat_has_ports(proto)) {
+	if (pcn_has_ports(proto)) {
 		forward = bpf_map_lookup_elem(&forwards, &w->end);
 		if (forward)
 			return forward;
