@@ -12,8 +12,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from polycube.cubes.firewall import explain, matching, reject
 from polycube.cubes.firewall.chains import Chains, check, slots
-from polycube.cubes.firewall.model import INSERT, ChainName, FirewallConfig, Probe, RejectWith
-from polycube.model import Edit, ModelError, Op, edit, load, row_changes
+from polycube.cubes.firewall.model import ChainName, FirewallConfig, Probe, RejectWith
+from polycube.model import INSERT, Edit, ModelError, Op, edit, load, row_changes
 
 E = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
 

@@ -102,6 +102,39 @@ def test_a_connection_outlives_the_daemon_and_rules_stay(wall: Daemon, hosts: li
         server.close()
 
 
+def test_rules_keep_their_order_whatever_happens(wall: Daemon) -> None:
+    """Inserted, removed and moved on ones, over a death of the daemon, an applied document and a dry run."""
+    chain = "firewall/fw/chain/EGRESS"
+    ports = list(range(1000, 1010))
+    rules = [{"id": at, "l4proto": "UDP", "dport": port, "action": "ACCEPT"} for at, port in enumerate(ports)]
+    wall.rest("PUT", chain, {"name": "EGRESS", "rule": rules})
+
+    def stands() -> bool:
+        found = wall.get(f"{chain}/rule")
+        counted = wall.get(f"{chain}/stats")[:-1]
+        return all([(one["id"], int(one["dport"])) for one in shown] == list(enumerate(ports)) for shown in (found, counted))
+
+    for port, at in ((1, 0), (2, 0), (3, 5), (4, 5), (5, 14)):
+        wall.post(f"{chain}/insert", {"l4proto": "UDP", "dport": port, "action": "DROP", "id": at})
+        ports.insert(at, port)
+    for at in (0, 7):
+        wall.rest("DELETE", f"{chain}/rule/{at}")
+        del ports[at]
+    assert stands()
+    wall.kill()
+    wall.start()
+    assert stands()
+    assert wall.rest("DELETE", f"{chain}/rule/0?dry-run=true").status == 200
+    assert stands()
+    saved = wall.get("config")
+    wall.post(f"{chain}/insert", {"l4proto": "UDP", "dport": 7, "action": "DROP", "id": 3})
+    wall.post("config/apply", saved)
+    assert stands()
+    wall.kill()
+    wall.start()
+    assert stands()
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_is_rejected_is_told_so(wall: Daemon, hosts: list[Host], version: int) -> None:
     protected, client = hosts

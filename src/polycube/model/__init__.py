@@ -14,6 +14,7 @@ from polycube.model.edit import Edit, Op, edit
 from polycube.model.errors import ModelError, Path, PolycubeError, Problem, Tag, path_text, problem, suggest
 from polycube.model.help import Command, complete_at, help_at
 from polycube.model.metric import Measured, measured
+from polycube.model.ordered import INSERT, Ordered
 from polycube.model.parse import load
 from polycube.model.path import Step, Target, resolve
 from polycube.model.rows import from_rows, row_changes, rows
@@ -49,6 +50,7 @@ from polycube.model.yang import yang
 __all__ = [
     "COUNTER",
     "GAUGE",
+    "INSERT",
     "Action",
     "Choice",
     "Command",
@@ -79,6 +81,7 @@ __all__ = [
     "Named",
     "Node",
     "Op",
+    "Ordered",
     "Path",
     "Peer",
     "PolycubeError",

@@ -13,7 +13,7 @@ A `Keyed` list is keyed by its element's key leaves: the bare key if there is on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -236,6 +236,26 @@ class Keyed(Mapping[Any, E], Generic[E]):
         """A copy without the elements of these keys."""
         return self._with({}, keys)
 
+    def replaced(self, elements: Sequence[Any]) -> Keyed[E]:
+        """A list of these elements, or the same one if they are its own."""
+        same = len(elements) == len(self) and all(new is old for new, old in zip(elements, self.values(), strict=True))
+        return self if same else Keyed(elements)
+
+    @property
+    def kept(self) -> Collection[E]:
+        """The elements, in order, as the objects that an edit of others leaves alone, with the keys under which they are stored."""
+        return self._elements.values()
+
+    def unlike(self, other: Keyed[Any]) -> dict[Any, E]:
+        """The elements that are not, as the same object, in another list. Looks at no key of the others: hashing ten thousand addresses
+        would cost more than all the rest of an edit."""
+        same = set(map(id, other.kept))
+        return {key_of(element): element for element in self.kept if id(element) not in same}
+
+    @classmethod
+    def _of_input(cls, elements: list[Any]) -> Keyed[E]:
+        return cls(elements)
+
     def _with(self, added: Mapping[Any, Any], removed: Iterable[Any]) -> Keyed[E]:
         copy: Keyed[E] = Keyed()
         elements = self._elements.copy()
@@ -286,17 +306,17 @@ class Keyed(Mapping[Any, E], Generic[E]):
         (element,) = get_args(source)
         schema = core_schema.list_schema(handler.generate_schema(element))
 
-        def build(value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Keyed[Any]:
+        def build(value: Any, validate: core_schema.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo) -> Keyed[Any]:
             if isinstance(value, Keyed):
                 return value
             elements = validate(value)
-            keyed: Keyed[Any] = Keyed(elements)
+            keyed: Keyed[Any] = cls._of_input(elements) if info.context is INPUT else cls(elements)
             if len(keyed) != len(elements):
                 twice, _ = Counter(map(key_of, elements)).most_common(1)[0]
                 raise PydanticCustomError("duplicate_key", "holds {key} twice", {"key": key_text(twice)})
             return keyed
 
-        return core_schema.no_info_wrap_validator_function(
+        return core_schema.with_info_wrap_validator_function(
             build,
             schema,
             serialization=core_schema.plain_serializer_function_ser_schema(lambda keyed: list(keyed.values()), return_schema=schema),

@@ -148,14 +148,9 @@ def _pairs(before: Keyed[Node] | None, after: Keyed[Node] | None) -> Iterator[tu
 
 
 def touched(before: Keyed[Node] | None, after: Keyed[Node] | None) -> tuple[dict[Any, Node], dict[Any, Node]]:
-    """The elements of either list that are not, as the same object, in the other. Looks at no key of the others: hashing
-    ten thousand addresses would cost more than all the rest of an edit."""
+    """The elements of either list that are not, as the same object, in the other."""
     old, new = before or Keyed(), after or Keyed()
-    same = set(map(id, old.values())) & set(map(id, new.values()))
-    return (
-        {key: element for key, element in old.items() if id(element) not in same},
-        {key: element for key, element in new.items() if id(element) not in same},
-    )
+    return old.unlike(new), new.unlike(old)
 
 
 def _remade(old: Node, new: Node) -> bool:

@@ -230,7 +230,7 @@ def _merged(old: Node, member: Member, value: Any, path: Path) -> Any:
 
 def _list(old: Keyed[Node], member: Member, op: Op, value: Any, path: Path) -> Keyed[Node]:
     if op is Op.DELETE:
-        return Keyed() if old else old
+        return type(old)() if old else old
     if op is Op.CREATE and isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
@@ -249,8 +249,7 @@ def _list(old: Keyed[Node], member: Member, op: Op, value: Any, path: Path) -> K
     if problems:
         raise ModelError(*problems)
     if op is Op.REPLACE:
-        same = list(old) == list(elements) and all(old[key] is element for key, element in elements.items())
-        return old if same else Keyed(elements.values())
+        return old.replaced(list(elements.values()))
     changed = [element for key, element in elements.items() if old.get(key) is not element]
     return old.adding(*changed) if changed else old
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
-from polycube.model.base import Keyed, Node
+from polycube.model.base import Keyed, Node, key_of
 from polycube.model.diff import touched
 from polycube.model.errors import path_text
 from polycube.model.parse import translate
@@ -39,8 +39,8 @@ def rows(config: Node) -> dict[str, str]:
 def _collect(node: Node, path: tuple[str, ...], found: dict[str, str]) -> None:
     found[path_text(path)] = _row(node)
     for at, elements in _lists(node, path):
-        for key, element in elements.items():
-            _collect(element, (*at, *key_segments(type(element), key)), found)
+        for element in elements.kept:
+            _collect(element, (*at, *key_segments(type(element), key_of(element))), found)
 
 
 def _row(node: Node) -> str:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
 from polycube.model.base import Action, Keyed, Metric, Node, refuse_bool
+from polycube.model.ordered import Ordered
 from polycube.model.types import Choice, Named
 
 NodeClass: TypeAlias = type[Node]
@@ -181,8 +182,8 @@ def _member(attribute: str, info: Any) -> Member:
             annotation=Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation,
         )
     if kind is Kind.LIST:
-        if typing.get_origin(info.annotation) is not Keyed:
-            raise TypeError(f"{attribute}: a listing is annotated Keyed[Element]")
+        if typing.get_origin(info.annotation) not in (Keyed, Ordered):
+            raise TypeError(f"{attribute}: a listing is annotated Keyed[Element] or Ordered[Element]")
         (element,) = typing.get_args(info.annotation)
         if not element.key_attrs and not extra.get("x-keyless"):
             raise TypeError(f"{attribute}: {element.__name__} has no key")

@@ -47,6 +47,7 @@ class Chains:
         self.sides = [Sides(maps, number, Table(slots(max_rules), counters), "counters") for number in range(len(CHAINS))]
         self._counters = counters
         self._known: dict[Any, Rule] = {}  # by content
+        self._written: FirewallConfig | None = None  # what the tables hold
 
     def table(self, chain: ChainName) -> Table:
         return self.sides[CHAINS.index(chain)].table
@@ -57,11 +58,20 @@ class Chains:
         self._counters.reserve({counter for found in places for _, counter in found})
         for name, sides, found in zip(CHAINS, self.sides, places, strict=True):
             sides.table.restore(self.rules(config.chain[name]), found, self.sets(config))
+        self._written = config
+
+    def follow(self, config: FirewallConfig) -> None:
+        """Takes the tables back to the configuration that stands, after a change that was not made; packets never met another."""
+        written, self._written = self._written, config
+        if written is None or (written.chain is config.chain and written.sets is config.sets):
+            return
+        for name, sides in zip(CHAINS, self.sides, strict=True):
+            sides.table.update(self.rules(config.chain[name]), self.sets(config))
 
     def write(self, config: FirewallConfig) -> None:
         """Has the data plane use this configuration."""
         flows = 1 << (config.flow_cache - 1).bit_length() if config.flow_cache else 0
-        sets = self.sets(config)
+        sets, self._written = self.sets(config), config
         for name, sides in zip(CHAINS, self.sides, strict=True):
             chain = config.chain[name]
             fallback = ACTIONS.index(chain.default) | ACTIONS.index(chain.default_non_ip) << 8
@@ -87,7 +97,7 @@ class Chains:
     def rules(self, chain: Chain) -> list[Rule]:
         """Those of a chain, in order. Equal ones are the same object, which makes comparing them cheap."""
         found, known = [], self._known
-        for rule in chain.rule.values():
+        for rule in chain.rule.kept:
             key = rule.content
             one = known.get(key)
             if one is None:
@@ -137,10 +147,10 @@ def check(config: FirewallConfig, old: FirewallConfig | None) -> None:
         before = old.chain[chain.name] if old is not None else None
         if before is not None and before.rule is chain.rule and not names:
             continue
-        known = {rule.content for rule in before.rule.values()} if before is not None and not names else set()
-        for rule in chain.rule.values():
-            if rule.content not in known:
-                found += [Problem(Tag.INVALID_VALUE, (*at, str(rule.id)), wrong) for wrong in objections(rule, config.sets)]
+        known = set(map(id, before.rule.kept)) if before is not None and not names else set()
+        for place, rule in enumerate(chain.rule.kept):
+            if id(rule) not in known:
+                found += [Problem(Tag.INVALID_VALUE, (*at, str(place)), wrong) for wrong in objections(rule, config.sets)]
     if found:
         raise ModelError(*found[:20])
 

@@ -12,7 +12,7 @@ import datetime
 import ipaddress
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polycube.bpf import RingBuffer
@@ -20,7 +20,6 @@ from polycube.core.cube import Cube, Packet, action, every
 from polycube.cubes.firewall import explain, matching, reject
 from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIELDS, Chains, check, mono, slots
 from polycube.cubes.firewall.model import (
-    INSERT,
     Batch,
     BatchLine,
     Body,
@@ -39,7 +38,7 @@ from polycube.cubes.firewall.model import (
     Where,
     Which,
 )
-from polycube.model import Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, dump
+from polycube.model import INSERT, Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, dump
 from polycube.toolkit import tokenbucket
 from polycube.toolkit.classify import Space
 from polycube.toolkit.conntrack import Session, SessionTable, failures, protocol_name, tuple_key
@@ -111,7 +110,10 @@ class Firewall(Cube[FirewallConfig]):
 
     @property
     def chains(self) -> Chains:
-        return self._ready(self.now, self.now.max_rules)
+        chains = self._ready(self.now, self.now.max_rules)
+        if self.decided.is_set():
+            chains.follow(self.now)
+        return chains
 
     @property
     def sessions(self) -> SessionTable:
@@ -143,9 +145,9 @@ class Firewall(Cube[FirewallConfig]):
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         async with self._one_at_a_time:
             edits = [
-                Edit(Op.DELETE, ("chain", str(chain.name), "rule", str(rule.id)))
+                Edit(Op.DELETE, ("chain", str(chain.name), "rule", str(place)))
                 for chain in self.now.chain.values()
-                for rule in sorted(chain.rule.values(), key=lambda rule: -rule.id)
+                for place, rule in reversed(list(enumerate(chain.rule.kept)))
                 if rule.expires is not None and rule.expires <= moment
             ]
             if edits:
@@ -178,7 +180,7 @@ class Firewall(Cube[FirewallConfig]):
             self.send(back, reply, ifindex=packet.ifindex)
 
     def _how(self, chain: ChainName, frame: bytes) -> RejectWith:
-        if all(rule.reject_with is None for rule in self.now.chain[chain].rule.values()):
+        if all(rule.reject_with is None for rule in self.now.chain[chain].rule.kept):
             return RejectWith.AUTO
         try:
             place, _, _ = explain.decides(self.chains.table(chain), explain.parsed(frame.hex()), mono(_utc(0)))
@@ -206,7 +208,7 @@ class Firewall(Cube[FirewallConfig]):
     @action("chain/delete")
     async def delete(self, chain: str, rule: Timed) -> Done:
         async with self._one_at_a_time:
-            place = self._find(list(self._chain(chain).rule.values()), rule, "delete")
+            place = self._find(self._chain(chain).rule.kept, rule, "delete")
             await self._edit(chain, [Edit(Op.DELETE, ("rule", str(place)))])
             return Done()
 
@@ -214,7 +216,7 @@ class Firewall(Cube[FirewallConfig]):
     async def batch(self, chain: str, batch: Batch) -> Done:
         """Works on a list of its own: nothing has changed if a line is wrong."""
         async with self._one_at_a_time:
-            rules: list[Body] = list(self._chain(chain).rule.values())
+            rules: list[Body] = list(self._chain(chain).rule.kept)
             for number, line in enumerate(batch.rules.values(), 1):
                 self._line(rules, line, number)
             bodies = [{"id": at, **_body(rule)} for at, rule in enumerate(rules)]
@@ -303,7 +305,7 @@ class Firewall(Cube[FirewallConfig]):
     def _chain(self, name: str) -> Chain:
         return self.now.chain[ChainName(name)]
 
-    def _find(self, rules: list[Body], rule: Timed, where: str) -> int:
+    def _find(self, rules: Sequence[Body], rule: Timed, where: str) -> int:
         """Place of the first rule with this content; the action counts if it is given."""
         names = [name for name in FIELDS if name not in _NO_CONTENT and (name != "action" or rule.action is not None)]
         for at, one in enumerate(rules):
@@ -341,10 +343,10 @@ class Firewall(Cube[FirewallConfig]):
     def _chain_state(self, name: ChainName, counts: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
         chain, table, number = self.now.chain[name], self.chains.table(name), CHAINS.index(name)
         stats = []
-        for rule, entry in zip(chain.rule.values(), table.entries, strict=False):
+        for place, (rule, entry) in enumerate(zip(chain.rule.kept, table.entries, strict=False)):
             packets, size = counts.get(entry.counter, (0, 0))
             shown = {name: rule.__dict__[name] for name in _SHOWN if rule.__dict__[name] is not None}
-            stats.append({**shown, "id": rule.id, "pkts": packets, "bytes": size})
+            stats.append({**shown, "id": place, "pkts": packets, "bytes": size})
         packets, size = counts.get(BY_DEFAULT + number, (0, 0))
         stats.append({"id": len(chain.rule), "pkts": packets, "bytes": size, "action": str(chain.default), "description": "DEFAULT"})
         known = self._unreachable.get(name)

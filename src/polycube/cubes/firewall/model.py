@@ -22,6 +22,7 @@ from polycube.model import (
     Name,
     Named,
     Node,
+    Ordered,
     PortNumber,
     Uint32,
     container,
@@ -33,7 +34,6 @@ from polycube.model import (
 from polycube.toolkit.conntrack import Timeouts
 
 MAX_RULES = 16384
-INSERT = 1 << 31  # a rule added with this and a place as its number gets the place, and those from there on move by one
 
 
 def _text(canonical: Callable[[object], str], expected: str, example: str) -> Any:
@@ -170,14 +170,6 @@ class Body(Asked):
 class Rule(Body, Positioned):
     """A rule."""
 
-    def at(self, place: int) -> Self:
-        """The same in another place. Made by hand: pydantic takes ten times as long, and there may be ten thousand to move."""
-        moved = object.__new__(type(self))
-        object.__setattr__(moved, "__dict__", {**self.__dict__, "id": place})
-        for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
-            object.__setattr__(moved, name, getattr(self, name))
-        return moved
-
 
 class Stats(Asked, Positioned):
     """What a rule has counted; the last entry is the chain's default."""
@@ -275,7 +267,7 @@ class Chain(Node):
     default: Default = leaf("What happens to IP packets of no rule", default=Default.ACCEPT)
     default_non_ip: Default = leaf("What happens to other frames of no rule", default=Default.ACCEPT, name="default-non-ip")
     stats: Keyed[Stats] = listing("Counters of the rules", read_only=True, metric=COUNTER)
-    rule: Keyed[Rule] = listing("Rules; the first that matches decides")
+    rule: Ordered[Rule] = listing("Rules; the first that matches decides")
     established: int | None = state("Packets accepted because of their session", metric=COUNTER)
     unreachable: Keyed[Unreachable] = listing("Rules that never decide", read_only=True)
     append: ClassVar = Action("Adds a rule behind the others", input=Timed, output=Where)
@@ -284,16 +276,6 @@ class Chain(Node):
     batch: ClassVar = Action("Changes rules, all together or not at all", input=Batch, output=Done)
     reset_counters: ClassVar = Action("Sets the counters of all rules to 0", output=Done, name="reset-counters")
     explain: ClassVar = Action("Says which rule decides about a packet, without sending it", input=Probe, output=Explained)
-
-    @model_validator(mode="after")
-    def _numbered(self) -> Self:
-        """Rules are numbered in a row: where one went, those behind it move up; one numbered from INSERT on is put in its place."""
-        if any(number != at for at, number in enumerate(self.rule)):
-            ordered = sorted((rule for rule in self.rule.values() if rule.id < INSERT), key=lambda rule: rule.id)
-            for rule in [rule for rule in self.rule.values() if rule.id >= INSERT]:
-                ordered.insert(rule.id - INSERT, rule)
-            self.__dict__["rule"] = Keyed(rule if rule.id == at else rule.at(at) for at, rule in enumerate(ordered))
-        return self
 
 
 class SetMember(Node):
