@@ -81,7 +81,7 @@ def bridge(runs: int, repeat: int) -> list[Paired]:
 def routers(calls: int, routes: int = 1000) -> list[Paired]:
     """A packet's life ends after 255 hops, and a run goes on with what the last one left: hence many short calls."""
     model, entry, _ = router.cube(Hook.XDP, routes)
-    hand = router.handwritten(model)
+    hand = router.handwritten(model, routes)
     links = kept([entry, hand])
     found = []
     for version, frame in router.frames().items():

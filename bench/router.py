@@ -20,21 +20,24 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from polycube.bpf import Map, Object, Program, sk_buff, u32, xdp_md
+from polycube.bpf import Object, Program, sk_buff, u32, xdp_md
 from polycube.compiler.function import Hook
 from polycube.core.slowpath import folded_sum
 from polycube.cubes.router.addresses import own_filter
+from polycube.cubes.router.tables import routes_of, sizes
 from polycube.testing.harness import NEXT_NETDEV, Chain, CubeUnderTest
 from polycube.testing.isolation import isolate
 
 REPEAT = 250
 MAC = [bytes.fromhex("0200000000a0"), bytes.fromhex("0200000000a1")]
 HANDWRITTEN = Path(__file__).parent / "handwritten" / "router.bpf.c"
-TABLES = ("interfaces", "routes4", "routes6", "neighbours4", "neighbours6", "filters")
 
 
 def ip(text: str) -> Any:
     return ipaddress.ip_address(text)
+
+
+GATEWAYS = {4: ip("10.0.1.2"), 6: ip("2001:db8:1::2")}
 
 
 def frames() -> dict[str, bytes]:
@@ -48,23 +51,45 @@ def frames() -> dict[str, bytes]:
     }
 
 
+def networks(routes: int, version: int) -> list[Any]:
+    """The destinations, as networks."""
+    start, step, length = (int(ip("20.0.0.0")), 8, 24) if version == 4 else (int(ip("2001:db8:100::")), 64, 64)
+    return [ipaddress.ip_network((start + (number << step), length)) for number in range(routes)]
+
+
 def fill(cube: CubeUnderTest, routes: int) -> None:
     """Two ports and many routes, all by one next hop."""
     for number in (0, 1):
-        cube.map("interfaces")[number] = {"mac": MAC[number], "up": 1, "mtu": 1500, "link_local": ip(f"fe80::{number + 1}").packed}
-    for number in range(routes):
-        network = ip(int(ip("20.0.0.0")) + (number << 8)).packed
-        cube.map("routes4")[{"prefixlen": 24, "address": network}] = {"port": 1, "gateway": ip("10.0.1.2").packed}
-        network = ip(int(ip("2001:db8:100::")) + (number << 64)).packed
-        cube.map("routes6")[{"prefixlen": 64, "address": network}] = {"port": 1, "gateway": ip("2001:db8:1::2").packed}
-    cube.map("neighbours4")[{"interface": 1, "address": ip("10.0.1.2").packed}] = {"mac": MAC[0]}
-    cube.map("neighbours6")[{"interface": 1, "address": ip("2001:db8:1::2").packed}] = {"mac": MAC[0]}
+        link_local = ip(f"fe80::{number + 1}").packed
+        cube.map("interfaces")[number] = {
+            "mac": MAC[number], "up": 1, "mtu": 1500, "number": number, "port": number, "link_local": link_local
+        }  # fmt: skip
+    maps = {name: cube.map(name) for name in sizes(routes)}
+    for version, gateway in GATEWAYS.items():
+        table = routes_of(maps, version, routes)
+        value = {"interface": 1, "kind": 0, "gateway": gateway.packed}
+        table.update(dict.fromkeys(networks(routes, version), value))
+        cube.map(f"neighbours{version}")[{"interface": 1, "address": gateway.packed}] = {"mac": MAC[0]}
     cube.map("filters")[0] = own_filter([ip("10.0.0.1"), ip("10.0.1.1"), ip("2001:db8::1"), ip("2001:db8:1::1")])
+
+
+def fill_by_hand(opened: Object, model: CubeUnderTest, routes: int) -> None:
+    """The same for the yardstick, whose tables are its own (bench/handwritten/router.bpf.c)."""
+    for number in (0, 1):
+        own = MAC[number] + b"\x01\x00" + u32(1500) + ip(f"fe80::{number + 1}").packed
+        opened.map("interfaces").set(u32(number), own)
+    for version, gateway in GATEWAYS.items():
+        value = u32(1) + u32(0) + (b"" if version == 4 else u32(0)) + gateway.packed
+        for network in networks(routes, version):
+            opened.map(f"routes{version}").set(u32(network.prefixlen) + network.network_address.packed, value)
+        opened.map(f"neighbours{version}").set(u32(1) + gateway.packed, MAC[0] + b"\x01\x00" + u32(0))
+    for key, value in model.kernel_map("filters").items():
+        opened.map("filters").set(key, value)
 
 
 def cube(hook: Hook, routes: int) -> tuple[CubeUnderTest, Program, bytes]:
     """The cube's entry and the context to run it with. Port 1 leads to a netdev."""
-    made = Chain(hook).cube("router", ports=2)
+    made = Chain(hook).cube("router", ports=2, sizes=sizes(routes))
     stage = made.stage
     made.write_port(1, next=NEXT_NETDEV, target=stage.far, id=made.ids[1])
     if hook == Hook.XDP:
@@ -75,7 +100,7 @@ def cube(hook: Hook, routes: int) -> tuple[CubeUnderTest, Program, bytes]:
     return made, made.program("entry"), context
 
 
-def handwritten(model: CubeUnderTest) -> Program:
+def handwritten(model: CubeUnderTest, routes: int) -> Program:
     """The yardstick, with the same entries."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "router.o"
@@ -84,11 +109,7 @@ def handwritten(model: CubeUnderTest) -> Program:
         subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", HANDWRITTEN, "-o", target], check=True)
         opened = Object.open(target.read_bytes(), "handwritten")
     opened.load()
-    for name in TABLES:
-        into: Map = opened.map(name)
-        for key, value in model.kernel_map(name).items():
-            if any(value):
-                into.set(key, value)
+    fill_by_hand(opened, model, routes)
     opened.map("port_of").set(u32(model.stage.near), u32(1))
     opened.map("devices").set(u32(1), u32(model.stage.far))
     return opened.program("router")
@@ -102,7 +123,7 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     model, entry, _ = cube(Hook.XDP, routes)
     _, tc, tc_context = cube(Hook.TC, routes)
-    candidates = {"handwritten": (handwritten(model), 4), "cube": (entry, 4), "cube_tc": (tc, 7)}
+    candidates = {"handwritten": (handwritten(model, routes), 4), "cube": (entry, 4), "cube_tc": (tc, 7)}
     for version, frame in frames().items():
         times: dict[str, list[int]] = {name: [] for name in candidates}
         for _ in range(calls):

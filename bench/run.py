@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -196,13 +197,19 @@ def main() -> int:
     about = machine()
     rows: list[Row] = []
     data: dict[str, Any] = {"machine": about}
+    failed: list[str] = []
     groups = [["packets", "tcp", "latency"], *([part] for part in PARTS[3:])]
     with tempfile.TemporaryDirectory(dir="/mnt") as folder:
         for group in groups:
             wanted = [part for part in group if part in parts]
             if wanted:
                 print(f"measuring {', '.join(wanted)} …", file=sys.stderr, flush=True)
-                found, raw = measured(wanted[0], Path(folder) / wanted[0], arguments.quick, wanted)
+                try:
+                    found, raw = measured(wanted[0], Path(folder) / wanted[0], arguments.quick, wanted)
+                except Exception:  # the other parts are worth having
+                    traceback.print_exc()
+                    failed += wanted
+                    continue
                 rows += found
                 data |= raw
     data["rows"] = [asdict(row) for row in rows]
@@ -212,7 +219,9 @@ def main() -> int:
     (OUT / "bench.json").write_text(json.dumps(data, indent=1))
     (OUT / "bench.svg").write_text(chart.bars([(row.what, row.figure, row.aim) for row in rows if row.unit == "times"]))
     print(text)
-    return 0
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
