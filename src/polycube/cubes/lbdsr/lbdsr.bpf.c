@@ -52,7 +52,7 @@ static __always_inline int answer(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 		return pcn_arp_answer(ctx, pkt, mac);
 	target6 = pcn_nd_request(ctx, pkt);
 	if (target6 && is_vip(target6, 1))
-		return pcn_nd_answer(ctx, pkt, mac, ARP_IGNORED);
+		return pcn_nd_answer(ctx, pkt, mac, PCN_ND_FROM_HOST, ARP_IGNORED);
 	return pcn_drop(pkt, ARP_IGNORED);
 }
 

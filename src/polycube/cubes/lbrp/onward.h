@@ -70,7 +70,7 @@ static __always_inline int arp(struct pcn_ctx *ctx, struct pcn_packet *pkt, cons
 	int unknown;
 
 	pcn_ct_set_address(&target, message->target, 0);
-	if (operation == bpf_htons(1)) {
+	if (operation == bpf_htons(PCN_ARP_REQUEST)) {
 		unknown = client_mac(&target, mac);
 		if (!unknown)
 			return pcn_arp_answer(ctx, pkt, mac);
@@ -90,7 +90,7 @@ static __always_inline int solicitation(struct pcn_ctx *ctx, struct pcn_packet *
 	pcn_ct_set_address(&target, asked, 1);
 	unknown = client_mac(&target, mac);
 	if (!unknown)
-		return pcn_nd_answer(ctx, pkt, mac, UNKNOWN_CLIENT);
+		return pcn_nd_answer(ctx, pkt, mac, PCN_ND_FROM_HOST, UNKNOWN_CLIENT);
 	return unknown > 0 ? pcn_drop(pkt, UNKNOWN_CLIENT) : onward(ctx, pkt, target.bytes);
 }
 

@@ -7,21 +7,6 @@
 
 #include "router.h"
 
-enum { ROUTER_ARP_ETHERNET = 1, ROUTER_ARP_REQUEST = 1, ROUTER_ARP_REPLY };
-
-struct router_arp {
-	struct ethhdr eth;
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_len;
-	__u8 protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__u8 sender[4];
-	__u8 target_mac[6];
-	__u8 target[4];
-} __attribute__((packed));
-
 /*
  * Notes who has an address. Entries that exist follow a new MAC; new ones are made for directly connected addresses only, and not without
  * limit. A full table is no error: whoever is not in it is asked for when needed.
@@ -48,40 +33,28 @@ static __always_inline void learn4(__u32 port, struct router_interface *in, __u3
 		count_learn_failure();
 }
 
-static __always_inline int arp_answer(struct pcn_packet *pkt, struct router_interface *in, struct router_arp *arp)
-{
-	__u32 target = word(arp->target);
-
-	copy_mac(arp->eth.h_dest, arp->sender_mac);
-	copy_mac(arp->eth.h_source, in->mac);
-	copy_mac(arp->target_mac, arp->sender_mac);
-	*(__u32 *)arp->target = word(arp->sender);
-	copy_mac(arp->sender_mac, in->mac);
-	*(__u32 *)arp->sender = target;
-	arp->operation = bpf_htons(ROUTER_ARP_REPLY);
-	return leave(pkt, in);
-}
-
 static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in)
 {
-	struct router_arp *arp = pcn_at(ctx, 0, sizeof(*arp));
 	struct router_route4 *route;
+	struct pcn_arp *arp;
 	__u32 sender;
 	int ours;
 
-	if (!arp || arp->hardware != bpf_htons(ROUTER_ARP_ETHERNET) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
-	    arp->protocol_len != 4 || arp->sender_mac[0] & 1)
+	pkt->proto = bpf_htons(ETH_P_ARP);
+	pkt->l3 = ETH_HLEN;
+	arp = pcn_arp_at(ctx, pkt);
+	if (!arp || arp->sender_mac[0] & 1)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	sender = word(arp->sender);
 	if (sender && own4(sender))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
-	if (arp->operation == bpf_htons(ROUTER_ARP_REPLY))
+	if (arp->operation == bpf_htons(PCN_ARP_REPLY))
 		return hand_up(pkt, in, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
 	route = pcn_lpm4_host(routes4, word(arp->target));
 	ours = route && route->kind == ROUTER_LOCAL && route->interface == in->number;
 	if (sender)
 		learn4(pkt->in_port, in, sender, arp->sender_mac, ours);
-	if (!ours || arp->operation != bpf_htons(ROUTER_ARP_REQUEST))
+	if (!ours || arp->operation != bpf_htons(PCN_ARP_REQUEST))
 		return pcn_drop(pkt, ARP_IGNORED);
-	return arp_answer(pkt, in, arp);
+	return answered(pkt, in, pcn_arp_answer(ctx, pkt, in->mac));
 }

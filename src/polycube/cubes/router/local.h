@@ -96,7 +96,7 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	echo = pcn_at(ctx, 0, sizeof(*echo));
 	if (!echo)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	if (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT)
+	if (echo->icmp.icmp6_type == PCN_ND_SOLICITATION || echo->icmp.icmp6_type == PCN_ND_ADVERTISEMENT)
 		return nd_input(ctx, pkt, in, hop_limit);
 	if (echo->icmp.icmp6_type != ICMPV6_ECHO_REQUEST || echo->icmp.icmp6_code)
 		return pcn_drop(pkt, LOCAL_IGNORED);
@@ -108,7 +108,7 @@ static __always_inline int multicast6(struct pcn_ctx *ctx, struct pcn_packet *pk
 {
 	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? pcn_at(ctx, 0, sizeof(*echo)) : 0;
 
-	if (echo && (echo->icmp.icmp6_type == ND_SOLICITATION || echo->icmp.icmp6_type == ND_ADVERTISEMENT))
+	if (echo && (echo->icmp.icmp6_type == PCN_ND_SOLICITATION || echo->icmp.icmp6_type == PCN_ND_ADVERTISEMENT))
 		return nd_input(ctx, pkt, in, hop_limit);
 	return pcn_drop(pkt, MULTICAST);
 }

@@ -6,6 +6,7 @@
 #include <polycube/hash.h>
 #include <polycube/lpm.h>
 #include <polycube/mtu.h>
+#include <polycube/neighbour.h>
 #include <polycube/tokenbucket.h>
 #include <polycube/vlan.h>
 
@@ -214,6 +215,12 @@ static __always_inline struct router_interface *interface_of(__u32 number)
 static __always_inline int leave(struct pcn_packet *pkt, const struct router_interface *out)
 {
 	return pcn_forward(pkt, out->number);
+}
+
+/* Back out of the interface that it came by, if a library's function has made an answer of it. */
+static __always_inline int answered(struct pcn_packet *pkt, const struct router_interface *in, int verdict)
+{
+	return verdict == PCN_FORWARD ? leave(pkt, in) : verdict;
 }
 
 /*

@@ -14,9 +14,13 @@
 
 #include <polycube/csum.h>
 
+#define PCN_ARP_REQUEST 1
+#define PCN_ARP_REPLY 2
 #define PCN_ND_SOLICITATION 135
 #define PCN_ND_ADVERTISEMENT 136
 #define PCN_ND_LEN 32 /* of a solicitation or advertisement with one MAC in it */
+#define PCN_ND_FROM_HOST 0x60000000 /* flags of an advertisement: solicited, override */
+#define PCN_ND_FROM_ROUTER 0xe0000000
 
 struct pcn_arp {
 	__be16 hardware;
@@ -41,6 +45,11 @@ struct pcn_nd {
 	__u8 mac[6];
 };
 
+struct pcn_nd_packet {
+	struct ipv6hdr ip;
+	struct pcn_nd nd;
+};
+
 /* The message of an ARP frame about IPv4 over Ethernet, or NULL. Asks for pcn_parse(). */
 static __always_inline struct pcn_arp *pcn_arp_at(struct pcn_ctx *ctx, const struct pcn_packet *pkt)
 {
@@ -59,7 +68,7 @@ static __always_inline const void *pcn_arp_request(struct pcn_ctx *ctx, const st
 {
 	struct pcn_arp *arp = pcn_arp_at(ctx, pkt);
 
-	return arp && arp->operation == bpf_htons(1) ? arp->target : 0;
+	return arp && arp->operation == bpf_htons(PCN_ARP_REQUEST) ? arp->target : 0;
 }
 
 /* Back to `to`, from `mac`: the Ethernet header of an answer. 0 or -1. */
@@ -82,7 +91,7 @@ static __always_inline int pcn_arp_answer(struct pcn_ctx *ctx, struct pcn_packet
 	memcpy(&arp, at, sizeof(arp));
 	memcpy(arp.target_mac, arp.sender_mac, 6);
 	memcpy(arp.sender_mac, mac, 6);
-	arp.operation = bpf_htons(2);
+	arp.operation = bpf_htons(PCN_ARP_REPLY);
 	memcpy(arp.sender, at->target, 4);
 	memcpy(arp.target, at->sender, 4);
 	if (pcn_store(ctx, pkt->l3, &arp, sizeof(arp)) || pcn_turn_back(ctx, arp.target_mac, mac))
@@ -113,7 +122,7 @@ static __always_inline const struct in6_addr *pcn_nd_request(struct pcn_ctx *ctx
 	return nd ? &nd->target : 0;
 }
 
-/* RFC 1071 over the pseudo header and an advertisement. */
+/* RFC 1071 over the pseudo header and a message of PCN_ND_LEN; 0 if the checksum in it is right. */
 static __always_inline __u16 pcn_nd_checksum(const struct in6_addr *from, const struct in6_addr *to, const struct pcn_nd *nd)
 {
 	const __u32 *words = (const void *)nd;
@@ -131,27 +140,41 @@ static __always_inline __u16 pcn_nd_checksum(const struct in6_addr *from, const 
 }
 
 /*
- * The verdict for a solicitation whose target has `mac`. Ones that are longer or shorter than with the sender's MAC and nothing else, and
- * those for duplicate address detection, get no answer: NO_ANSWER is counted.
+ * A solicitation of the kind that pcn_nd_answer() answers, with its IPv6 header, or NULL: one with the sender's MAC and nothing else, and
+ * not for duplicate address detection. Asks for pcn_parse().
  */
-static __always_inline int pcn_nd_answer(struct pcn_ctx *ctx, struct pcn_packet *pkt, const __u8 *mac, __u16 no_answer)
+static __always_inline struct pcn_nd_packet *pcn_nd_ordinary(struct pcn_ctx *ctx, const struct pcn_packet *pkt)
 {
-	struct ipv6hdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
+	struct pcn_nd_packet *packet;
+
+	if (!pcn_nd_at(ctx, pkt, PCN_ND_SOLICITATION))
+		return 0;
+	packet = pcn_at(ctx, pkt->l3, sizeof(*packet));
+	if (!packet || packet->ip.payload_len != bpf_htons(PCN_ND_LEN) || packet->nd.option != 1 || packet->nd.option_len != 1 ||
+	    packet->nd.mac[0] & 1)
+		return 0;
+	return packet->ip.saddr.in6_u.u6_addr32[0] | packet->ip.saddr.in6_u.u6_addr32[3] ? packet : 0;
+}
+
+/*
+ * The verdict for a solicitation whose target has `mac`, which is a host or a router (`flags`: PCN_ND_FROM_…). Those that are not ordinary
+ * get no answer: NO_ANSWER is counted.
+ */
+static __always_inline int pcn_nd_answer(struct pcn_ctx *ctx, struct pcn_packet *pkt, const __u8 *mac, __u32 flags, __u16 no_answer)
+{
+	struct pcn_nd_packet *packet = pcn_nd_ordinary(ctx, pkt);
 	struct in6_addr from, to;
-	struct pcn_nd nd, *at;
+	struct pcn_nd nd;
 	__u8 back[6];
 
-	if (!ip || ip->payload_len != bpf_htons(PCN_ND_LEN) || !(ip->saddr.in6_u.u6_addr32[0] | ip->saddr.in6_u.u6_addr32[3]))
+	if (!packet)
 		return pcn_drop(pkt, no_answer);
-	memcpy(&to, &ip->saddr, sizeof(to));
-	at = pcn_at(ctx, pkt->l4, sizeof(*at));
-	if (!at || at->option != 1 || at->option_len != 1)
-		return pcn_drop(pkt, no_answer);
-	memcpy(back, at->mac, sizeof(back));
-	memcpy(&from, &at->target, sizeof(from));
+	memcpy(&to, &packet->ip.saddr, sizeof(to));
+	memcpy(back, packet->nd.mac, sizeof(back));
+	memcpy(&from, &packet->nd.target, sizeof(from));
 	memset(&nd, 0, sizeof(nd));
 	nd.type = PCN_ND_ADVERTISEMENT;
-	nd.flags = bpf_htonl(0x60000000); /* solicited, override: no router */
+	nd.flags = bpf_htonl(flags);
 	memcpy(&nd.target, &from, sizeof(from));
 	nd.option = 2;
 	nd.option_len = 1;
