@@ -76,6 +76,8 @@ def serving(host: Host, address: str, port: int = 5001) -> Iterator[list[tuple[s
                 break
             threads.append(threading.Thread(target=echo, args=(connection, peer[0]), daemon=True))
             threads[-1].start()
+        for one in threads:  # a segment that comes after the caller's flush would open a session again
+            one.join(5)
 
     def echo(connection: socket.socket, peer: str) -> None:
         with connection, connection.makefile("rb") as lines:
