@@ -30,6 +30,7 @@ DERIVED = {
     "mac-address": "yang:mac-address",
 }
 INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+PREFIX_OR_ADDRESS = "ip-prefix-or-address"
 Lines = Iterator[str]
 
 
@@ -133,6 +134,9 @@ def _type(leaf: LeafType) -> Lines:
         yield from _indented([f"enum {quoted(choice)};" for choice in leaf.choices])
         yield "}"
         return
+    if leaf.name == PREFIX_OR_ADDRESS:
+        yield from ("type union {", f"{INDENT}type inet:ip-prefix;", f"{INDENT}type inet:ip-address;", "}")
+        return
     if leaf.name in DERIVED:
         yield f"type {DERIVED[leaf.name]};"
         return
@@ -186,8 +190,8 @@ def _restrictions(leaf: LeafType) -> Lines:
 
 
 def _pattern(python: str) -> str:
-    """A regular expression for XML Schema: whole values match, and a group is a group."""
-    inner = python.removeprefix("^").removesuffix("$").replace("(?:", "(")
+    """A regular expression for XML Schema: whole values match, a group is a group, and there is no NUL in any text."""
+    inner = python.removeprefix("^").removesuffix("$").replace("(?:", "(").replace(r"[^\x00]", ".").replace(r"\x00", "")
     return inner if python.startswith("^") and python.endswith("$") else f".*({inner}).*"
 
 

@@ -63,7 +63,7 @@ AnyBlock = Annotated[
     PlainValidator(block),
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "ip-prefix"}),
-    Named("ip-prefix", "an IPv4 or IPv6 address or prefix such as 10.0.0.1 or 10.0.0.0/24", "10.0.0.1"),
+    Named("ip-prefix-or-address", "an IPv4 or IPv6 address or prefix such as 10.0.0.1 or 10.0.0.0/24", "10.0.0.1"),
 ]
 Rate = Annotated[int, Field(ge=0, le=MAX_RATE)]
 

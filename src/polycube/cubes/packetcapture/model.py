@@ -21,7 +21,9 @@ def _power_of_two(number: int) -> int:
 Snaplen = Annotated[int, Ge(16), Le(262144), Named("uint32", "a number of bytes from 16 to 262144")]
 Expression = Annotated[str, StringConstraints(max_length=65535), Named("string", "an expression as of pcap-filter(7), or all")]
 Prefix = Annotated[
-    str, StringConstraints(pattern=r"^(/[^\x00]*[^/\x00])?$", max_length=3072), Named("string", "an absolute path, without an ending")
+    str,
+    StringConstraints(pattern=r"^(/[^\x00]*[^/\x00])?$", max_length=3072),
+    Named("string", "an absolute path, without an ending", "/var/tmp/capture"),
 ]
 Megabytes = Annotated[int, Ge(1), Le(1 << 20), Named("uint32", "a number of MiB from 1 to 1048576")]
 Files = Annotated[int, Ge(1), Le(100000), Named("uint32", "a number of files from 1 to 100000")]
