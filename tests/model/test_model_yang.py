@@ -69,7 +69,7 @@ def example(node: type[Node], configured: bool) -> dict[str, Any]:
                 value = leaf.choices[0]
             elif leaf.base is float:
                 value = 1.5
-            value = value if value not in ("", None) else "x" * (leaf.min_length or 1)
+            value = value if value not in ("", None) or member.default == "" else "x" * (leaf.min_length or 1)
             found[name] = value if isinstance(value, list) or not member.type.many else [value]
     return found
 
