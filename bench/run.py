@@ -17,6 +17,7 @@ import datetime
 import importlib
 import json
 import os
+import pickle
 import platform
 import signal
 import statistics
@@ -183,6 +184,29 @@ def contained() -> None:
             raise OSError(ctypes.get_errno(), f"mount {place.decode()}")
 
 
+def apart(group: Sequence[str], quick: bool) -> Found | None:
+    """Measures some parts in a world of their own, of which nothing is left for the next; None: it failed, and said why."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        contained()
+        try:
+            with tempfile.TemporaryDirectory(dir="/mnt") as folder:
+                found = measured(group[0], Path(folder), quick, group)
+            with os.fdopen(writing, "wb") as file:
+                pickle.dump(found, file)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return pickle.loads(answer) if answer else None
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measures cubes beside Linux and beside hand-written programs.")
@@ -193,25 +217,21 @@ def main() -> int:
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     parts = arguments.parts or PARTS
-    contained()
     about = machine()
     rows: list[Row] = []
     data: dict[str, Any] = {"machine": about}
     failed: list[str] = []
-    groups = [["packets", "tcp", "latency"], *([part] for part in PARTS[3:])]
-    with tempfile.TemporaryDirectory(dir="/mnt") as folder:
-        for group in groups:
-            wanted = [part for part in group if part in parts]
-            if wanted:
-                print(f"measuring {', '.join(wanted)} …", file=sys.stderr, flush=True)
-                try:
-                    found, raw = measured(wanted[0], Path(folder) / wanted[0], arguments.quick, wanted)
-                except Exception:  # the other parts are worth having
-                    traceback.print_exc()
-                    failed += wanted
-                    continue
-                rows += found
-                data |= raw
+    for group in [["packets", "tcp", "latency"], *([part] for part in PARTS[3:])]:
+        wanted = [part for part in group if part in parts]
+        if not wanted:
+            continue
+        print(f"measuring {', '.join(wanted)} …", file=sys.stderr, flush=True)
+        found = apart(wanted, arguments.quick)
+        if found is None:
+            failed += wanted
+        else:
+            rows += found[0]
+            data |= found[1]
     data["rows"] = [asdict(row) for row in rows]
     text = report(about, rows)
     OUT.mkdir(exist_ok=True)
