@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import pytest
 
+from polycube.bpf import Link, Program, XdpMode
 from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIRST_COUNTER, Chains
 from polycube.cubes.firewall.model import ChainName, FirewallConfig
 from polycube.model import load
 from polycube.testing.cube import CubeUnderTest
 from polycube.testing.harness import Chain, Hook
+from polycube.testing.hosts import sh
+from polycube.testing.stage import veth
 from polycube.toolkit import tokenbucket
 
 ARRAYS = (2, 6)
@@ -104,3 +109,18 @@ class Wall:
     def established(self, chain: str = "INGRESS") -> int:
         """Packets accepted because of their session."""
         return self.chains.counts().get(BY_SESSION + CHAINS.index(ChainName(chain)), (0, 0))[0]
+
+
+@contextmanager
+def kept(hook: Hook, program: Program) -> Iterator[None]:
+    """Within, an XDP program stands in the kernel's dispatcher; else each test run would enter it there and take it out again."""
+    if hook != Hook.XDP:
+        yield
+        return
+    name = f"keep{next(_NUMBERS)}"
+    with Link.xdp(program, veth(name)[0], XdpMode.SKB):
+        yield
+    sh(f"ip link del {name}")
+
+
+_NUMBERS = count()

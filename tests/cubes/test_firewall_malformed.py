@@ -7,18 +7,16 @@ from __future__ import annotations
 import random
 
 import pytest
-from firewall_lab import Wall
+from firewall_lab import Wall, kept
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-from polycube.bpf import Link, XdpMode
 from polycube.cubes.firewall import explain
 from polycube.cubes.firewall.chains import ACTIONS
 from polycube.model import ModelError
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.stage import veth
 from polycube.toolkit.classify import Space
 
 E = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
@@ -93,10 +91,8 @@ def wall(isolated, request):
         firewall = chain.cube("firewall", transparent=True)
         for port in range(2):
             firewall.write_port(port, next=3, id=firewall.ids[port])
-        kept = Link.xdp(firewall.program("ingress"), veth("keep")[0], XdpMode.SKB) if request.param == Hook.XDP else None
-        yield Wall(firewall, conntrack="OFF")
-        if kept:
-            kept.close()
+        with kept(request.param, firewall.program("ingress")):
+            yield Wall(firewall, conntrack="OFF")
 
 
 def run(wall: Wall, count: int, seed: int) -> None:

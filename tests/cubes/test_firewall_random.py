@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from firewall_lab import Wall
+from firewall_lab import Wall, kept
 from firewall_model import Maker, decide
 
-from polycube.bpf import Link, XdpMode
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.stage import veth
 
 SETS, PACKETS = 500, 200
 PASS, DROP = {Hook.XDP: {2, 4}, Hook.TC: {0, 0xFFFFFFFF, 7}}, {Hook.XDP: 1, Hook.TC: 2}
@@ -21,12 +19,8 @@ def wall(isolated, request):
         firewall = chain.cube("firewall", transparent=True)
         for port in range(2):
             firewall.write_port(port, next=3, id=firewall.ids[port])  # to the stack: a verdict is all there is to see
-        kept = None
-        if request.param == Hook.XDP:  # else each run would enter and leave the kernel's dispatcher
-            kept = Link.xdp(firewall.program("ingress"), veth("keep")[0], XdpMode.SKB)
-        yield Wall(firewall, conntrack="OFF")
-        if kept:
-            kept.close()
+        with kept(request.param, firewall.program("ingress")):
+            yield Wall(firewall, conntrack="OFF")
 
 
 @pytest.mark.parametrize("version", [4, 6])
