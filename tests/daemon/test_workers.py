@@ -196,11 +196,11 @@ async def test_calls_in_mid_air_all_end_when_the_worker_is_killed(built: Path, p
 async def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(built: Path, pins: Path) -> None:
     async with daemon(silence=2) as running:
         made = await running.add(instance("a", built, pins))
-        with pytest.raises(WorkerDied, match=r"killed: its loop was silent for 2 s"):
+        with pytest.raises(WorkerDied, match=r"killed: its loop was silent for 2(\.\d)? s"):
             await running.obey(made, "hang")
         assert (await running.state(made))["limit"] == 5
-        (trace,) = [line for line in running.logs if line["fields"].get("source") == "stderr"]
-        assert "in do" in trace["exception"]
+        said = [line for line in running.logs if line["fields"].get("source") == "stderr"]  # in one piece or more
+        assert "in do" in "".join(f"{line['event']}\n{line['exception'] or ''}" for line in said)
 
 
 async def test_a_worker_that_grows_too_large_is_killed(built: Path, pins: Path) -> None:
