@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def units(keeper: Keeper) -> list[dict[str, Any]]:
-    """All of them: fused ones first."""
+    """All of them: fused ones first, the others by name."""
     fuser, names = keeper.fuser, {entry.uuid: entry.name for entry in keeper.entries.values()}
-    return [*_fused(keeper, fuser, names), *(_of_one(keeper, entry, unit) for entry, unit in _standing(keeper))]
+    ones = [_of_one(keeper, entry, unit) for entry, unit in _standing(keeper)]
+    return [*_fused(keeper, fuser, names), *sorted(ones, key=lambda one: str(one["name"]))]
 
 
 def code(keeper: Keeper, name: str) -> str | None:
