@@ -175,13 +175,14 @@ def copy(tmp_path: Path) -> Path:
     return target
 
 
-def rebuild(copy: Path, file: str, old: str, new: str) -> None:
-    source = copy / file
+def rebuild(copy: Path, old: str, new: str) -> None:
+    """Another build of simplebridge: its filtering database is the library's."""
+    source, folder = copy / "include" / "polycube" / "fdb.h", copy / "cubes" / "simplebridge"
     text = source.read_text()
     assert text.count(old) == 1
     source.write_text(text.replace(old, new))
     environment = {**os.environ, "PYTHONPATH": str(copy.parent)}
-    subprocess.run([sys.executable, "-m", "polycube.compiler.build", str(source.parent)], check=True, env=environment, capture_output=True)
+    subprocess.run([sys.executable, "-m", "polycube.compiler.build", str(folder)], check=True, env=environment, capture_output=True)
 
 
 @pytest.mark.parametrize("type", ["TC", "XDP_SKB"])
@@ -190,7 +191,7 @@ def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list
     scene(daemon, hosts, type)
     before, known = everything(daemon), stations(daemon, "br1")
     units = {pin for pin in daemon.pins() if pin.startswith("units/")}
-    rebuild(copy, "cubes/simplebridge/simplebridge.bpf.c", "bpf_htons(0xfff0)", "bpf_htons(0xffe0)")
+    rebuild(copy, "bpf_htons(0xfff0)", "bpf_htons(0xffe0)")
     daemon.environment["PYTHONPATH"] = str(copy.parent)
     try:
         with hosts[0].pinging(hosts[2]) as pinging:
@@ -208,12 +209,7 @@ def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list
 
 def test_entries_of_a_map_with_another_layout_are_said_to_be_lost(daemon: Daemon, hosts: list[Host], copy: Path) -> None:
     scene(daemon, hosts)
-    rebuild(
-        copy,
-        "cubes/simplebridge/simplebridge.bpf.c",
-        "	__u16 port;\n	__u16 flags;",
-        "	__u16 port;\n	__u32 room;\n	__u16 flags;",
-    )
+    rebuild(copy, "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;")
     daemon.environment["PYTHONPATH"] = str(copy.parent)
     since = len(daemon.log())
     try:
