@@ -257,29 +257,31 @@ def test_state_that_nobody_asks_for_empties_nothing(monitor):
 def test_swapped_maps_lose_no_update_while_packets_come(monitor):
     swap = {"swap-on-read": True}
     mon, control = monitor(ingress=(COUNT, {"packets": ("packets", swap), "sizes": ("sizes", swap)}))
-    program, sent, runs = mon.program("ingress_tail" if mon.stage.hook == Hook.TC else "ingress"), 40_000, 15
+    program, burst = mon.program("ingress_tail" if mon.stage.hook == Hook.TC else "ingress"), 40_000
     frames = [bytes(V4) + bytes(extra) for extra in range(3)]
+    enough, bursts = threading.Event(), 0
 
     def traffic():
-        for turn in range(runs):
-            program.test_run(frames[turn % 3], repeat=sent)
+        nonlocal bursts
+        while not enough.is_set():
+            program.test_run(frames[bursts % 3], repeat=burst)
+            bursts += 1
+
+    def read():
+        found = metrics(control)["ingress-metrics"]
+        return sum(found["packets"]), sum(one["value"] for one in found["sizes"])
 
     thread = threading.Thread(target=traffic)
     thread.start()
-    packets = sizes = reads = 0
-    while thread.is_alive() or reads < 2:
-        alive = thread.is_alive()
-        found = metrics(control)["ingress-metrics"]
-        packets += sum(found["packets"])
-        sizes += sum(one["value"] for one in found["sizes"])
-        reads += not alive or 1
-    thread.join()
-    for _ in range(2):  # both sets of maps
-        found = metrics(control)["ingress-metrics"]
-        packets += sum(found["packets"])
-        sizes += sum(one["value"] for one in found["sizes"])
-    assert (packets, sizes) == (sent * runs, sent * runs)
-    assert reads > 2
+    try:
+        seen = []
+        while thread.is_alive() and sum(packets > 0 for packets, _ in seen) < 15:
+            seen.append(read())
+    finally:
+        enough.set()
+        thread.join()
+    seen += [read(), read()]  # both sets of maps
+    assert [sum(column) for column in zip(*seen, strict=True)] == [bursts * burst] * 2
 
 
 def test_what_is_not_read_in_a_swap_comes_with_its_next_reading(monitor):

@@ -81,7 +81,7 @@ def total(daemon: Daemon, cube: str = "t1") -> int:
 
 
 def lasting(daemon: Daemon) -> set[str]:
-    """Pins of cubes and their units; fused ones come and go."""
+    """Pins of cubes and their units."""
     return {path for path in daemon.pins() if path.startswith(("cubes/", "units/"))}
 
 

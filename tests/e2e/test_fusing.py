@@ -50,7 +50,7 @@ def settled(daemon: Daemon, *cubes: set[str], seconds: float = 15) -> dict[str, 
 
 
 def pinned(daemon: Daemon) -> set[str]:
-    return {pin for pin in daemon.pins() if pin.startswith("fused/")}
+    return {pin for pin in daemon.pins(fused=True) if pin.startswith("fused/")}
 
 
 def test_a_chain_is_fused_and_gives_way(daemons, hosts, type):

@@ -376,9 +376,13 @@ class Daemon:
                 found[label[1]] = int(value)
         return found
 
-    def pins(self) -> set[str]:
-        """Everything pinned, by path below the daemon's folder."""
-        return {str(path.relative_to(self.bpffs)) for path in self.bpffs.rglob("*")}
+    def pins(self, *, fused: bool = False) -> set[str]:
+        """What is pinned, by path below the daemon's folder; fused units, which come and go by themselves, only if asked for."""
+        found = set()
+        for folder, folders, files in os.walk(self.bpffs):  # which may change meanwhile
+            place = Path(folder).relative_to(self.bpffs)
+            found |= {str(place / name) for name in (*folders, *files)}
+        return found if fused else {path for path in found if Path(path).parts[0] != "fused"}
 
 
 def _bare(data: Any) -> Any:
