@@ -122,7 +122,17 @@ def control(folder: Path, quick: bool) -> Found:
 
     with Daemon(folder, cache=cache()) as daemon:
         found = requests.measure(daemon, 20 if quick else 100)
-    rows = []
+    rows = [
+        Row(f"{what}, by REST", 1000 * len(times) / sum(times), f"median {statistics.median(times):.2f} ms, p99 {last(times):.1f} ms", "/s")
+        for what, times in found.requests.items()
+    ]
+    rows += [
+        Row(f"{command}: start to exit", middle := statistics.median(times), f"p99 {last(times):.0f} ms", "ms", "< 60 ms", middle < 60)
+        for command, times in found.commands.items()
+    ]
+    rows.append(Row("start of a daemon without cubes", found.start_seconds, "", "s"))
+    rows.append(Row(f"CPU of a daemon with {requests.FEW} cubes that is asked nothing", found.idle_cpu, "all its processes", "%"))
+    rows.append(Row("memory of a daemon without cubes (PSS)", found.empty_pss, "", "MB"))
     for what, times, aim in (
         ("create a cube", found.create, 30),
         ("add a port", found.port, 10),
@@ -131,15 +141,19 @@ def control(folder: Path, quick: bool) -> Found:
         (f"create a cube, up to {requests.MANY}", found.create_many, None),
         (f"connect two ports among {requests.MANY} cubes", found.connect_many, None),
     ):
-        middle, last = statistics.median(times), sorted(times)[len(times) * 99 // 100]
-        rows.append(
-            Row(f"{what}, by REST", middle, f"p99 {last:.1f} ms", "ms", f"≤ {aim} ms" if aim else "", middle <= aim if aim else None)
-        )
+        middle = statistics.median(times)
+        spread = f"p99 {last(times):.1f} ms"
+        rows.append(Row(f"{what}, by REST", middle, spread, "ms", f"≤ {aim} ms" if aim else "", middle <= aim if aim else None))
     rows.append(Row(f"{requests.MANY} cubes: time to create", found.many_seconds, "", "s"))
     rows.append(Row(f"{requests.MANY} cubes: time to restart after SIGKILL", found.restart_seconds, "", "s"))
     sizes = f"RSS {found.rss:.0f} MB in {found.processes} processes"
     rows.append(Row(f"{requests.MANY} cubes: memory of daemon and workers (PSS)", found.pss, sizes, "MB", "< 300 MB", found.rss < 300))
     return rows, {"control": asdict(found)}
+
+
+def last(times: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return sorted(times)[len(times) * 99 // 100]
 
 
 def cache() -> Path:

@@ -295,6 +295,11 @@ def test_a_closed_standard_input_is_no_error(daemon: FakeDaemon, program: dict[s
     assert daemon.last.json == {"a": 1}
 
 
+def test_its_own_version_needs_no_daemon(ctl: Ctl, daemon: FakeDaemon) -> None:
+    done = ctl("--version", env={"POLYCUBECTL_URL": "unix:///nowhere"})
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("polycubectl version ")
+
+
 def test_slow_modules_are_not_imported(ctl: Ctl, environment: dict[str, str], daemon: FakeDaemon) -> None:
     daemon.answers["GET cubes/"] = (200, {"svc": [{"name": "c1"}]})
     daemon.answers["OPTIONS ?help=NONE&completion"] = (200, ["cubes"])

@@ -99,7 +99,7 @@ def complete(config: Config, words: list[str]) -> list[str]:
 def flags(before: list[str]) -> list[str]:
     if "show" in before or before in (["cubes"], ["netdevs"], ["topology"], ["version"]):
         return [] if any(word in FORMS for word in before) else [*FORMS, "-hide="]
-    return ["-dry-run"] if before else ["-h", "--help"]
+    return ["-dry-run"] if before else ["-h", "--help", "--version"]
 
 
 def ask(client: Client, before: list[str], current: str) -> list[str]:

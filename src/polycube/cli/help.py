@@ -30,6 +30,7 @@ Flags:
   -dry-run                 print what would be done, and do nothing
   -                        take the body from standard input, however long it takes to come
   -h, --help               print this
+  --version                print the version of polycubectl alone
 
 Other uses:
   polycubectl top [-interval SECONDS] [-count N]    packets and bytes per second of each port

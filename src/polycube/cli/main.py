@@ -49,6 +49,9 @@ def dispatch(words: list[str]) -> int:
             raise SyntaxProblem(f"Bad syntax, usage: completion {'|'.join(STUBS)}")
         sys.stdout.write(STUBS[words[1]])
         return EXIT_OK
+    if words == ["--version"]:
+        print(f"polycubectl version {version()}")
+        return EXIT_OK
     if words[:1] == ["__complete"]:
         return run_complete(words[2:] if words[1:2] == ["--"] else words[1:])
     config = load(os.environ)

@@ -60,7 +60,9 @@ class Output:
     err: str
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -294,7 +296,7 @@ class Daemon:
 
     def rest(self, method: str, path: str, body: Any = None, *, timeout: float = 60.0) -> Answer:
         """One request, below /polycube/v1/; `body` becomes JSON. A path that begins with a cube's name is followed to its service."""
-        connection = _UnixConnection(self.socket, timeout)
+        connection = UnixConnection(self.socket, timeout)
         try:
             target = BASE + path.lstrip("/")
             for _ in range(3):
