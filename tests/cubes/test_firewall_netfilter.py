@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from firewall_model import Maker, Packet
 
 from polycube.net import netns
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.hosts import sh
+from polycube.testing.hosts import eventually, sh
 
 
 @pytest.fixture
@@ -103,21 +102,25 @@ def by_netfilter(namespace: str, rules: list[dict[str, Any]], packets: list[Pack
         return done.stdout
 
     if kind == "iptables":
-        run("iptables-legacy-restore", "*raw\n" + "\n".join(map(iptables_rule, rules)) + "\nCOMMIT\n")
+        run("iptables-legacy-restore", "*raw\n" + "\n".join([*map(iptables_rule, rules), "-A PREROUTING -j ACCEPT"]) + "\nCOMMIT\n")
     else:
-        body = "\n".join(nft_rule(rule, at) for at, rule in enumerate(rules))
+        body = "\n".join([*(nft_rule(rule, at) for at, rule in enumerate(rules)), "counter accept"])
         run("nft -f -", f"table netdev t {{\nchain c {{\ntype filter hook ingress device f1 priority 0;\n{body}\n}}\n}}\n")
     netns.run_in(namespace, lambda: send_all([valid(packet) for packet in packets]))
-    time.sleep(0.1)
-    if kind == "iptables":
-        found = counted(run("iptables-legacy-save -c -t raw"))
-        run("iptables-legacy -t raw -F")
-    else:
-        table = json.loads(run("nft -j list table netdev t"))["nftables"]
-        expressions = [one["rule"]["expr"] for one in table if "rule" in one]
-        found = [next(part["counter"]["packets"] for part in expression if "counter" in part) for expression in expressions]
-        run("nft delete table netdev t")
-    return found
+
+    def count() -> list[int]:
+        """Of all rules; the last number is of what met none of them."""
+        if kind == "iptables":
+            found = counted(run("iptables-legacy-save -c -t raw"))
+        else:
+            table = json.loads(run("nft -j list table netdev t"))["nftables"]
+            expressions = [one["rule"]["expr"] for one in table if "rule" in one]
+            found = [next(part["counter"]["packets"] for part in expression if "counter" in part) for expression in expressions]
+        return found if sum(found) >= len(packets) else []
+
+    found = eventually(count, "all packets to be counted")
+    run("iptables-legacy -t raw -F" if kind == "iptables" else "nft delete table netdev t")
+    return found[:-1]
 
 
 def valid(packet: Packet) -> bytes:
