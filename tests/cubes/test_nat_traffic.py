@@ -154,7 +154,7 @@ def test_large_echoes_in_fragments(scene: Scene) -> None:
 def test_the_router_itself_can_be_reached_from_outside(scene: Scene) -> None:
     assert scene.outside.ping(OUTSIDE[4]).received == 2
     assert scene.outside.ping(OUTSIDE[6]).received == 2
-    assert scene.outside.ping("10.7.0.2").received == 0
+    assert scene.outside.ping("10.7.0.2", wait=0.2).received == 0
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -187,7 +187,7 @@ def test_live_connections_survive_deaths_and_changes(scene: Scene) -> None:
         assert talk.ask(b"3") == b"3"
         scene.daemon.patch("nat/nat1", {"rule": {"masquerade": {"enabled": False}}})
         assert talk.ask(b"4") == b"4"
-        assert scene.inside.ping(scene.outside).received == 0, "new sessions are not translated any more"
+        assert scene.inside.ping(scene.outside, wait=0.2).received == 0, "new sessions are not translated any more"
         scene.daemon.post("nat/nat1/rule/masquerade/enable", {})
         assert scene.inside.ping(scene.outside).received == 2
         (row,) = [one for one in table(scene) if one["proto"] == "tcp" and one["state"] == "ESTABLISHED"]
@@ -255,7 +255,7 @@ def test_on_a_network_interface(scene: Scene) -> None:
         addresses(host, number, route=False)
         sh(f"ip addr add 10.7.{number}.1/24 dev {host.netdev}")
     inside.run("ip route add default via 10.7.3.1")
-    assert inside.ping(outside.ipv4, count=1).received == 0
+    assert inside.ping(outside.ipv4, count=1, wait=0.2).received == 0
     scene.daemon.post("nat/nat2", {"type": scene.type, "rule": {"masquerade": {"enabled": True}}})
     try:
         scene.daemon.post("attach", {"cube": "nat2", "port": outside.netdev})

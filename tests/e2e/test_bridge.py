@@ -105,7 +105,7 @@ def test_hosts_reach_those_of_their_vlan_over_a_trunk(daemon: Daemon, hosts: lis
     for one, other in ((0, 2), (1, 3)):
         assert hosts[one].ping(hosts[other], count=5).received == 5
         assert hosts[one].ping(hosts[other].ipv6, count=5).received == 5
-    assert hosts[0].ping(hosts[3], count=2).received == 0
+    assert hosts[0].ping(hosts[3], count=2, wait=0.2).received == 0
     stations = {(entry["vlan"], entry["mac"], entry["port"]) for entry in daemon.get("bridge/br1/fdb/entry")}
     assert stations >= {(10, hosts[0].mac, "a"), (10, hosts[2].mac, "up"), (20, hosts[3].mac, "up")}
     daemon.patch("bridge/br2/ports/b", {"access": {"vlanid": 10}})

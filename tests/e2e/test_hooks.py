@@ -117,7 +117,7 @@ def tcp(client: Host, server: Host, size: int, ipv6: bool = False) -> int:
 
 def test_tagged_frames_keep_their_tags(daemon: Daemon, hosts: list[Host], type: str) -> None:
     chain(daemon, hosts[:2], hosts[2:], type)
-    assert hosts[0].reaches(hosts[3])  # known to both bridges
+    assert hosts[0].ping(hosts[3], count=1).received  # known to both bridges
     with hosts[1].sniff() as second, hosts[2].sniff() as third, hosts[3].sniff() as fourth:
         flooded = frame(hosts[0], BROADCAST, b"flooded", vlan=(3 << 13) | 100)
         unicast = frame(hosts[0], hosts[3], b"unicast", vlan=200)

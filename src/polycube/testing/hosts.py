@@ -8,7 +8,9 @@ what a cube's port is connected with; its far end, with fixed MAC and addresses,
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import shlex
 import signal
 import socket
@@ -17,11 +19,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from polycube.core.slowpath import folded_sum
 from polycube.net import netns
 
 T = TypeVar("T")
@@ -204,13 +208,33 @@ class Host:
 
     # ---- traffic ----
 
-    def ping(self, to: Host | str, count: int = 2, interval: float = 0.01, size: int = 56, wait: float = 1.0) -> Ping:
-        """Sends echo requests and counts the answers. A host is pinged by IPv4; give `other.ipv6` for IPv6."""
+    def ping(self, to: Host | str, count: int = 2, interval: float = 0.01, size: int = 56, wait: float = DEADLINE) -> Ping:
+        """Sends echo requests and counts the answers, which it awaits so long after the last one: ping(8) gives up after `interval`.
+
+        A host is pinged by IPv4; give `other.ipv6` for IPv6.
+        """
         address = to.ipv4 if isinstance(to, Host) else to
-        return Ping.of(self.run(f"ping -n -c {count} -i {interval} -W {wait} -s {size} {address}", check=False))
+        six = ":" in address
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        request, reply = (128, 129) if six else (8, 0)
+        mark, answered = os.urandom(2), set[int]()
+        with self.call(lambda: socket.socket(family, socket.SOCK_RAW, protocol)) as sock:
+            for number in range(1, count + 1):
+                message = mark + struct.pack(">H", number) + bytes(size)
+                head = struct.pack(">BBH", request, 0, 0xFFFF ^ folded_sum(bytes([request, 0]) + message))
+                with suppress(OSError):  # no route
+                    sock.sendto(head + message, (address, 0))
+                end = time.monotonic() + (interval if number < count else wait)
+                while len(answered) < count and (left := end - time.monotonic()) > 0:
+                    if select.select([sock], [], [], left)[0]:
+                        packet = sock.recv(1 << 16)
+                        found = packet if six else packet[(packet[0] & 15) * 4 :]
+                        if found[0] == reply and found[4:6] == mark:
+                            answered.add(int.from_bytes(found[6:8], "big"))
+        return Ping(count, frozenset(answered))
 
     def reaches(self, to: Host | str) -> bool:
-        """Whether one ping is answered, for `eventually`."""
+        """Whether one ping is answered soon, for `eventually`."""
         return self.ping(to, count=1, wait=0.2).received == 1
 
     def pinging(self, to: Host | str, interval: float = 0.002) -> Pinging:
