@@ -42,7 +42,7 @@ lint: setup  ## style, types, layers
 	$(BIN)/lint-imports
 
 test: lint bpf  ## everything but soak tests and benchmarks
-	$(SUDO) $(BIN)/python -m pytest -m "not soak"
+	$(SUDO) $(BIN)/python -m pytest
 
 soak: setup  ## the long runs
 	$(SUDO) $(BIN)/python -m pytest -m soak --timeout 3600

@@ -3,23 +3,21 @@
 
 A `Lab` makes them and takes them down again, whatever happens in between. A host's near end (`host.netdev`, in the test's namespace) is
 what a cube's port is connected with; its far end, with fixed MAC and addresses, is the host's only interface. Commands run in the host by
-`run`, Python by `call`; frames are sent and seen as they are on the wire, tags included. iproute2, ping and nsenter are needed.
+`run`, Python by `call`; frames are sent and seen as they are on the wire, tags included. iproute2 and nsenter are needed.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
-import signal
 import socket
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,7 +65,7 @@ def eventually(condition: Callable[[], T], what: str = "", deadline: float = DEA
 
 @dataclass(frozen=True)
 class Ping:
-    """How many echo requests were sent, and which of them were answered."""
+    """How many echo requests were sent, and which of them, counted from 1, were answered."""
 
     sent: int
     answered: frozenset[int]
@@ -78,40 +76,81 @@ class Ping:
 
     @property
     def lost(self) -> int:
-        """Unanswered ones. A last one that was on its way when the end came does not count."""
-        return len(set(range(1, self.sent)) - self.answered) + (self.sent == 1 and not self.answered)
+        return self.sent - self.received
 
-    @classmethod
-    def of(cls, output: str) -> Ping:
-        sent = re.search(r"(\d+) packets transmitted", output)
-        return cls(int(sent[1]) if sent else 0, frozenset(map(int, re.findall(r"^\d+ bytes from .*icmp_seq=(\d+)", output, re.M))))
+
+class Echo:
+    """Sends ICMP echo requests to an address and sees their answers, by a socket of the host that it is made in.
+
+    ping(8) would give up an interval after its last request, which under load is sooner than the answer comes.
+    """
+
+    def __init__(self, address: str, size: int) -> None:
+        self._six = ":" in address
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if self._six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        self._request, self._reply = (128, 129) if self._six else (8, 0)
+        self._address, self._payload, self._mark = address, bytes(size), os.urandom(2)
+        self._socket = socket.socket(family, socket.SOCK_RAW, protocol)
+        self._sent = 0
+        self._answered = set[int]()
+
+    def send(self) -> None:
+        """Another request; none where there is no route."""
+        self._sent += 1
+        message = self._mark + struct.pack(">H", self._sent & 0xFFFF) + self._payload
+        head = struct.pack(">BBH", self._request, 0, 0xFFFF ^ folded_sum(bytes([self._request, 0]) + message))
+        with suppress(OSError):
+            self._socket.sendto(head + message, (self._address, 0))
+
+    def listen(self, seconds: float, *, whole: bool = False) -> Ping:
+        """What has been answered when all is, or so many seconds are over; not before, if they are `whole`."""
+        end = time.monotonic() + seconds
+        while (whole or len(self._answered) < self._sent) and (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                packet = self._socket.recv(1 << 16)
+                found = packet if self._six else packet[(packet[0] & 15) * 4 :]
+                if found[0] == self._reply and found[4:6] == self._mark:
+                    number = int.from_bytes(found[6:8], "big")
+                    self._answered.add(self._sent - ((self._sent - number) & 0xFFFF))
+        return Ping(self._sent, frozenset(self._answered))
+
+    @property
+    def received(self) -> int:
+        return len(self._answered)
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 class Pinging:
-    """A ping that goes on until its `with` ends; then `result` tells how it went."""
+    """Echo requests that go on until its `with` ends; then `result` tells how it went."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, echo: Echo, interval: float) -> None:
         self.result = Ping(0, frozenset())
-        self._process = process
-        self._lines: list[str] = []
-        self._reader = threading.Thread(target=lambda: self._lines.extend(process.stdout or ()), daemon=True)
-        self._reader.start()
+        self._echo = echo
+        self._interval = interval
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._echo.send()
+            self._echo.listen(self._interval, whole=True)
+        self.result = self._echo.listen(DEADLINE)
 
     def answers(self, more: int = 50) -> None:
         """Waits for so many more answers."""
-        goal = len(self._lines) + more
-        eventually(lambda: len(self._lines) >= goal, f"{more} more answers")
+        goal = self._echo.received + more
+        eventually(lambda: self._echo.received >= goal, f"{more} more answers")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(DEADLINE)
-        self._reader.join(DEADLINE)
-        if self._process.stdout:
-            self._process.stdout.close()
-        self.result = Ping.of("".join(self._lines))
+        self._ending.set()
+        self._thread.join()
+        self._echo.close()
 
 
 class Sniffer:
@@ -209,29 +248,19 @@ class Host:
     # ---- traffic ----
 
     def ping(self, to: Host | str, count: int = 2, interval: float = 0.01, size: int = 56, wait: float = DEADLINE) -> Ping:
-        """Sends echo requests and counts the answers, which it awaits so long after the last one: ping(8) gives up after `interval`.
+        """Sends echo requests and counts the answers, for which it waits so long after the last one.
 
         A host is pinged by IPv4; give `other.ipv6` for IPv6.
         """
-        address = to.ipv4 if isinstance(to, Host) else to
-        six = ":" in address
-        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
-        request, reply = (128, 129) if six else (8, 0)
-        mark, answered = os.urandom(2), set[int]()
-        with self.call(lambda: socket.socket(family, socket.SOCK_RAW, protocol)) as sock:
-            for number in range(1, count + 1):
-                message = mark + struct.pack(">H", number) + bytes(size)
-                head = struct.pack(">BBH", request, 0, 0xFFFF ^ folded_sum(bytes([request, 0]) + message))
-                with suppress(OSError):  # no route
-                    sock.sendto(head + message, (address, 0))
-                end = time.monotonic() + (interval if number < count else wait)
-                while len(answered) < count and (left := end - time.monotonic()) > 0:
-                    if select.select([sock], [], [], left)[0]:
-                        packet = sock.recv(1 << 16)
-                        found = packet if six else packet[(packet[0] & 15) * 4 :]
-                        if found[0] == reply and found[4:6] == mark:
-                            answered.add(int.from_bytes(found[6:8], "big"))
-        return Ping(count, frozenset(answered))
+        with closing(self._echo(to, size)) as echo:
+            for _ in range(count - 1):
+                echo.send()
+                echo.listen(interval, whole=True)
+            echo.send()
+            return echo.listen(wait)
+
+    def _echo(self, to: Host | str, size: int) -> Echo:
+        return self.call(lambda: Echo(to.ipv4 if isinstance(to, Host) else to, size))
 
     def reaches(self, to: Host | str) -> bool:
         """Whether one ping is answered soon, for `eventually`."""
@@ -239,9 +268,7 @@ class Host:
 
     def pinging(self, to: Host | str, interval: float = 0.002) -> Pinging:
         """Pings until the end of its `with`."""
-        address = to.ipv4 if isinstance(to, Host) else to
-        command = self.command(f"stdbuf -oL ping -n -i {interval} {address}")
-        return Pinging(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        return Pinging(self._echo(to, 56), interval)
 
     def send(self, *frames: bytes) -> None:
         """Puts frames on the wire as they are."""

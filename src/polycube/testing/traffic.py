@@ -220,7 +220,7 @@ class Traffic:
         if self._failure:
             raise self._failure
         before, quiet = -1, 0
-        while quiet < 5 and self.received() < self.sent():  # a tenth of a second in which nothing came
+        while quiet < 50 and self.received() < self.sent():  # a second in which nothing came
             quiet = quiet + 1 if self.received() == before else 0
             before = self.received()
             time.sleep(0.02)
