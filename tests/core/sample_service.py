@@ -191,6 +191,10 @@ class Sampler(Cube[SamplerConfig]):
         if mood == "hang":
             while True:
                 time.sleep(1)
+        if mood == "burn":
+            end = time.process_time() + 1
+            while time.process_time() < end:
+                pass
         if mood == "leak":
             self.leaked = [bytearray(b"x" * (1 << 20)) for _ in range(100)]
 '''

@@ -19,6 +19,7 @@ from sample_service import TARGET, instance, write_service
 
 from polycube.core.message import Instance, ServiceFailed
 from polycube.core.wire import PeerGone, RemoteError
+from polycube.daemon import quota
 from polycube.daemon.workers import Limits, WorkerDied, Workers, WorkerStatus, WorkerUnavailable
 from polycube.model import Edit, ModelError, Op, Tag, problem
 from polycube.testing.isolation import isolate
@@ -204,13 +205,23 @@ async def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(bui
 
 
 async def test_a_worker_that_grows_too_large_is_killed(built: Path, pins: Path) -> None:
-    async with daemon(memory=120 << 20) as running:
+    async with daemon(memory=quota.memory("120M")) as running:
         made = await running.add(instance("a", built, pins))
         with suppress(WorkerDied):  # it may be found out before it answers
             await running.obey(made, "leak")
         await until(lambda: running.status().restarts == 1)
         assert (await running.state(made))["limit"] == 5
         assert "120 MB are allowed" in running.status().last_end
+
+
+async def test_a_worker_with_a_share_of_the_processors_gives_way_where_it_can_not_be_limited(built: Path, pins: Path) -> None:
+    async with daemon(cpu=quota.processor("sampler=20%")) as running:
+        made = await running.add(instance("a", built, pins))
+        await running.workers.ensure("other")
+        await running.obey(made, "burn")
+        assert os.getpriority(os.PRIO_PROCESS, running.status().pid) == 10
+        assert os.getpriority(os.PRIO_PROCESS, running.status("other").pid) == 0
+        assert running.status().processor > running.status("other").processor > 0
 
 
 async def test_a_loop_of_the_daemon_that_hung_itself_kills_nobody(built: Path, pins: Path) -> None:

@@ -45,6 +45,10 @@ def act(mood):
         os._exit(3)
     if mood == "hang":
         time.sleep(1000)
+    if mood == "burn":
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
     if mood == "leak":
         hoard.append(bytearray(os.urandom(1) * (128 << 20)))
 

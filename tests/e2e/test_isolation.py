@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from polycube.testing.hosts import Host, Lab, eventually
 def daemon(isolated: None, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("services")
     environment = {"POLYCUBE_SERVICES": services.write(folder), "PYTHONPATH": str(folder)}
-    with Daemon(tmp_path_factory.mktemp("daemon"), cache=cache, environment=environment) as running:
+    arguments = ["--worker-cpu=watch=20%"]
+    with Daemon(tmp_path_factory.mktemp("daemon"), cache=cache, environment=environment, arguments=arguments) as running:
         running.tracebacks_allowed = True  # of the service
         yield running
         lines = running.log().splitlines()
@@ -113,6 +115,17 @@ def test_a_worker_that_leaks_is_replaced(daemon: Daemon, hosts: list[Host]) -> N
     others_are_well(daemon, hosts)
     eventually(lambda: daemon.rest("PATCH", "probe/pr/mood", "log").ok, "a worker that lives long enough", 30)
     works_again(daemon, hosts[2])
+
+
+def test_a_worker_that_burns_more_than_its_share_leaves_the_rest_alone(daemon: Daemon, hosts: list[Host]) -> None:
+    """Here, where no control group is the daemon's, it gives way to all others, and the log says so."""
+    assert "processor time can't be limited" in daemon.logged("give way to all others")
+    daemon.post("watch/burning", {"mood": "timer-burn"})
+    spent = 'polycube_worker_cpu_seconds_total{service="watch"}'
+    before = daemon.metrics()[spent]
+    eventually(lambda: daemon.metrics()[spent] > before + 0.5, "a worker that burns", 30)
+    assert [os.getpriority(os.PRIO_PROCESS, daemon.processes()[name]) for name in ("watch", "probe")] == [10, 0]
+    others_are_well(daemon, hosts)
 
 
 def test_a_restart_goes_well_although_a_service_fails(daemon: Daemon, hosts: list[Host]) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import faulthandler
 import importlib
+import os
 import resource
 import signal
 import socket
@@ -307,6 +308,15 @@ def resident_memory(pid: int | str = "self") -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError):
         return 0
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has taken; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
 
 
 def main(sock: socket.socket, settings: WorkerSettings) -> None:

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import polycube
+from polycube.daemon import quota
+from polycube.daemon.quota import Quota
 from polycube.daemon.store import DEFAULT as STORE
+from polycube.daemon.workerslot import CPU, MEMORY
 from polycube.model import PolycubeError, suggest
 
 LEVELS = ("trace", "debug", "info", "warn", "err", "critical", "off")
@@ -108,6 +111,8 @@ class Options:
     hostnames: tuple[str, ...] = _option((), _names, "further names of this host, with commas, that requests may call it by")
     no_fuse: bool = _option(False, _flag, "leave each cube a program of its own, instead of fusing chains in the background")
     logformat: str = _option("text", _format, "text, or json for one object a line")
+    worker_memory: Quota = _option(MEMORY, quota.memory, "most memory of a worker, or infinity; also by service: 512M,router=2G")
+    worker_cpu: Quota = _option(CPU, quota.processor, "most processor time of a worker, per cent of one; also by service: 50%,router=200%")
 
 
 @dataclass(frozen=True)

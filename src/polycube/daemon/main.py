@@ -7,7 +7,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from polycube.core.registry import installed
 from polycube.daemon import log as logs
 from polycube.daemon.api import build_app
 from polycube.daemon.catalogue import Catalogue
+from polycube.daemon.cgroups import Cgroups, NotDelegated, own
 from polycube.daemon.config import Options, describe, load
 from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
@@ -39,7 +41,7 @@ from polycube.daemon.records import restored
 from polycube.daemon.refusals import Refusals
 from polycube.daemon.serving import Door, serve
 from polycube.daemon.store import Change, Store
-from polycube.daemon.workers import Workers
+from polycube.daemon.workers import Limits, Workers
 from polycube.model import PolycubeError
 from polycube.net.errors import NetError
 from polycube.net.event import LinkRemoved
@@ -61,7 +63,12 @@ async def run(options: Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     cache = ObjectCache(options.cache)
-    with Store(options.store) as store, Compiler(cache) as compiler, Compiler(cache, nice=BACKGROUND) as background:
+    with (
+        delegated(options) as cgroups,
+        Store(options.store) as store,
+        Compiler(cache) as compiler,
+        Compiler(cache, nice=BACKGROUND) as background,
+    ):
         async with Links() as links, Watcher(routes=False, neighbours=False) as watcher:
             kernel = Kernel(Paths(options.bpffs), links)
             await kernel.start({hook: await compiler.emit_spec(injector(hook)) for hook in Hook})
@@ -77,6 +84,8 @@ async def run(options: Options) -> None:
                 announced=lambda kind, data: keeper.events.announce(kind, **data),
                 path=lambda service: services[service].path,
                 paths=kernel.paths,
+                limits=Limits(memory=options.worker_memory, cpu=options.worker_cpu),
+                cgroups=cgroups,
             )
             fusing = Fusing(background, Refusals(options.cache / "refused.json"), not options.no_fuse)
             keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
@@ -97,6 +106,22 @@ async def run(options: Options) -> None:
                 datalogs.close()
                 catalogue.close()
                 await keeper.close()
+
+
+@contextmanager
+def delegated(options: Options) -> Iterator[Cgroups | None]:
+    """Where processor time is limited, if it is to be."""
+    cgroups = None
+    if options.worker_cpu:
+        try:
+            cgroups = Cgroups(own())
+        except NotDelegated as error:
+            log.warning("workers with a limit give way to all others instead", reason=str(error), limits=str(options.worker_cpu))
+    try:
+        yield cgroups
+    finally:
+        if cgroups:
+            cgroups.close()
 
 
 async def begin(options: Options, manager: Manager) -> None:

@@ -143,9 +143,13 @@ class _Collector:
     def _workers(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily("polycube_worker_restarts", "Ends of a worker that nobody wanted", labels=["service"])
         memory = GaugeMetricFamily("polycube_worker_memory_bytes", "Resident memory of a worker", labels=["service"])
+        processor = CounterMetricFamily("polycube_worker_cpu_seconds", "Processor time a worker took", labels=["service"])
+        throttled = CounterMetricFamily("polycube_worker_throttled_seconds", "Time a worker had to wait for its limit", labels=["service"])
         packets = CounterMetricFamily("polycube_worker_packets", "Slow-path packets a worker handled", labels=["service"])
         for status in self.keeper.workers.status():
             restarts.add_metric([status.service], status.restarts)
             memory.add_metric([status.service], status.memory)
+            processor.add_metric([status.service], status.processor)
+            throttled.add_metric([status.service], status.throttled)
             packets.add_metric([status.service], status.packets)
-        yield from (restarts, memory, packets)
+        yield from (restarts, memory, processor, throttled, packets)

@@ -28,6 +28,7 @@ from polycube.core.cube import PortFacts
 from polycube.core.message import Instance, NoSuchInstance, NotPending, Recorded, edit_data
 from polycube.core.paths import INJECTION_DEVICE, Paths
 from polycube.core.wire import PeerGone
+from polycube.daemon.cgroups import Cgroups
 from polycube.daemon.forkserver import ForkServer
 from polycube.daemon.workerslot import Limits, Slot, SlotContext, WorkerDied, WorkerUnavailable
 from polycube.model import Edit
@@ -45,6 +46,8 @@ class WorkerStatus:
     cubes: int
     restarts: int  # ends that nobody wanted
     memory: int  # bytes resident
+    processor: float  # seconds, of this process
+    throttled: float  # seconds for which the service had to wait for its limit
     packets: int  # of the slow path, by this process
     failed: int  # of them
     waiting: int
@@ -59,6 +62,7 @@ class Workers:
     - `edited(uuid, edits)` carries out what a cube wants changed in its own configuration.
     - `logged(service, line)` gets log lines: time, level, event, cube, fields, exception (text or None).
     - `announced(kind, data)` gets events: the unasked end of a worker, alarms of cubes.
+    - `cgroups`: where limits of processor time are enforced; None: workers with such a limit give way to all others instead.
     """
 
     def __init__(
@@ -73,12 +77,13 @@ class Workers:
         paths: Paths | None = None,
         device: str = INJECTION_DEVICE,
         limits: Limits | None = None,
+        cgroups: Cgroups | None = None,
     ) -> None:
         self._server = ForkServer()
         self._limits = limits or Limits()
         self._target = target
         self._path = path
-        self._context = SlotContext(self._server, cubes, edited, logged, announced, paths or Paths(), device, self._limits)
+        self._context = SlotContext(self._server, cubes, edited, logged, announced, paths or Paths(), device, self._limits, cgroups)
         self._slots: dict[str, Slot] = {}
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -222,6 +227,8 @@ class Workers:
                 cubes=len(slot.held),
                 restarts=slot.restarts,
                 memory=slot.memory,
+                processor=slot.processor,
+                throttled=slot.throttled,
                 packets=slot.totals.get("packets", 0),
                 failed=slot.totals.get("failed", 0),
                 waiting=slot.totals.get("waiting", 0),

@@ -15,9 +15,15 @@ from typing import Any
 from polycube.core.message import Instance, edit_from
 from polycube.core.paths import Paths
 from polycube.core.wire import Connection, PeerGone
-from polycube.core.worker import WorkerSettings, resident_memory
+from polycube.core.worker import WorkerSettings, processor_time, resident_memory
+from polycube.daemon import quota
+from polycube.daemon.cgroups import Cgroups
 from polycube.daemon.forkserver import ForkServer, Process
+from polycube.daemon.quota import Quota
 from polycube.model import Edit, PolycubeError
+
+MEMORY, CPU = quota.memory("512M"), Quota()
+GIVING_WAY = 10  # niceness of a worker whose limit of processor time can't be enforced
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Limits:
     heartbeat: float = 1.0
     silence: float = 5.0  # without heartbeat, then the process is killed
     pace: float = 200_000.0  # bytes a second: a call of a hundred thousand routes may keep it silent for that much longer
-    memory: int = 512 << 20
+    memory: Quota = MEMORY
+    cpu: Quota = CPU  # per cent of one processor
     load: float = 30.0  # until the service is imported
     call: float = 60.0  # one call
     patience: float = 15.0  # of a call for a process
@@ -50,6 +57,7 @@ class SlotContext:
     paths: Paths
     device: str
     limits: Limits
+    cgroups: Cgroups | None  # None: processor time can't be limited
 
 
 class WorkerDied(PolycubeError):
@@ -113,6 +121,16 @@ class Slot:
     def memory(self) -> int:
         return resident_memory(self.pid) if self._process else 0
 
+    @property
+    def processor(self) -> float:
+        """Seconds of processor time that the process has taken."""
+        return processor_time(self.pid) if self._process else 0.0
+
+    @property
+    def throttled(self) -> float:
+        """Seconds for which the service was kept waiting, because of its limit."""
+        return self._context.cgroups.throttled(self.service) if self._context.cgroups else 0.0
+
     def hold(self, uuid: str, *, fresh: bool = False) -> None:
         """The worker has this cube."""
         self.held.add(uuid)
@@ -174,6 +192,8 @@ class Slot:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         self.state = "stopped"
+        if self._context.cgroups:
+            self._context.cgroups.remove(self.service)
 
     async def _keep(self) -> None:
         pause = self._limits.pause
@@ -195,9 +215,8 @@ class Slot:
     async def _live(self) -> None:
         """One process, from its fork to its end."""
         limits = self._limits
-        settings = WorkerSettings(
-            self.service, self.target, str(self._context.paths.root), self._context.device, limits.heartbeat, limits.memory, self.path
-        )
+        root, most = str(self._context.paths.root), limits.memory.of(self.service)
+        settings = WorkerSettings(self.service, self.target, root, self._context.device, limits.heartbeat, most, self.path)
         self._verdict = ""
         process = await self._context.server.spawn(settings)
         connection = Connection(
@@ -210,6 +229,7 @@ class Slot:
         self._process, self._connection = process, connection
         try:
             await connection.open(process.channel)
+            self._restrict(process)
             await self._load(connection)
             self._heard = time.monotonic()
             watch = asyncio.create_task(self._watch(process), name=f"watch {self.service}")
@@ -235,6 +255,16 @@ class Slot:
         self.last_end = await self._how(process)
         self._say("error", f"worker ended: {self.last_end}", pid=process.pid)
         self._context.announced("worker-ended", {"service": self.service, "reason": self.last_end})
+
+    def _restrict(self, process: Process) -> None:
+        """Sees to the limit of processor time, before anything of the service is run."""
+        share, cgroups = self._limits.cpu.of(self.service), self._context.cgroups
+        with contextlib.suppress(ProcessLookupError):  # it has ended, which is seen elsewhere
+            if share and cgroups:
+                cgroups.limit(self.service, share)
+                cgroups.enter(self.service, process.pid)
+            elif share:
+                os.setpriority(os.PRIO_PROCESS, process.pid, GIVING_WAY)
 
     async def _load(self, connection: Connection) -> None:
         try:
@@ -287,6 +317,7 @@ class Slot:
     async def _watch(self, process: Process) -> None:
         """Kills the process when it hangs or grows too large."""
         interval = min(self._limits.heartbeat, self._limits.silence / 4)
+        most = self._limits.memory.of(self.service)
         before = time.monotonic()
         while True:
             await asyncio.sleep(interval)
@@ -300,8 +331,8 @@ class Slot:
                 self._verdict = f"killed: its loop was silent for {round(allowed, 1):g} s"
                 process.kill(signal.SIGUSR1)  # has it write where it stands
                 await asyncio.sleep(0.1)
-            elif memory > self._limits.memory:
-                self._verdict = f"killed: it used {memory >> 20} MB, {self._limits.memory >> 20} MB are allowed"
+            elif most and memory > most:
+                self._verdict = f"killed: it used {memory >> 20} MB, {most >> 20} MB are allowed"
             else:
                 continue
             process.kill()
