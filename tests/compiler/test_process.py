@@ -5,6 +5,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from polycube.compiler import build
 from polycube.compiler.cache import ObjectCache
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import COMPILER, PACKAGE, Function, Hook, injector
-from polycube.compiler.process import Compiler
+from polycube.compiler.process import COMBINE, LENGTH, Compiler, blob
 
 HELLO = Function("helloworld", PACKAGE / "cubes" / "helloworld")
 FRAMEWORK = {"pcn_entries", "pcn_entries_high", "pcn_counters", "pcn_drops", "pcn_progs", "ports", ".data.cfg"}
@@ -180,6 +181,26 @@ def test_it_ends_when_its_owner_is_gone():
             return
         time.sleep(0.05)
     pytest.fail("the compiler process outlived its owner")
+
+
+def test_it_ends_in_the_middle_of_work_too():
+    code = (
+        "import socket, sys, time; from polycube.compiler import combine, process\n"
+        "combine.combine = lambda blobs: (print('at work', flush=True), time.sleep(1000))\n"
+        "process.serve(socket.socket(fileno=int(sys.argv[1])))"
+    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", code, str(theirs.fileno())]
+        run = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True)
+    try:
+        with ours:
+            ours.sendall(LENGTH.pack(1) + blob(COMBINE))
+            assert run.stdout.readline() == "at work\n"
+        assert run.wait(30) == 0
+    finally:
+        run.kill()
+        run.communicate()
 
 
 def test_asynchronous_requests_do_not_block_the_loop(compiler):

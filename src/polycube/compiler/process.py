@@ -4,7 +4,7 @@
 LLVM ends the process on some errors (a stack over 512 bytes for one), and takes 66 MB once imported. So it lives in a process of its
 own, started by the first request that the cache cannot answer and kept while more come soon. Its death is an ordinary CompileError, whose
 reason is the last thing it wrote to stderr; the next request gets a new process. It ends by itself after some time without work, and when
-its owner is gone: the socket closes.
+its owner is gone, also in the middle of work: the socket closes.
 
 Protocol, over a socket pair, one request at a time: the owner sends a count and that many blobs (a recipe), the process answers a status
 byte and one blob (the object, or a sentence). A blob is a length (u32) and its bytes. The first blob of a request names the job. Neither
@@ -69,6 +69,7 @@ def serve(peer: socket.socket) -> None:
     from polycube.compiler import combine, unit
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner; the closed socket ends this process
+    threading.Thread(target=_end_with, args=(peer,), daemon=True).start()
     waiting = select.poll()  # unlike select(), it takes any number: the socket has the one it has in its owner
     waiting.register(peer, select.POLLIN)
     while True:
@@ -84,6 +85,14 @@ def serve(peer: socket.socket) -> None:
         except Exception as error:
             answer = FAILED + blob(str(error).encode())
         peer.sendall(answer)
+
+
+def _end_with(owner: socket.socket) -> None:
+    """Ends this process when the socket closes, whatever it is about: LLVM may have minutes to go, for nobody."""
+    gone = select.poll()
+    gone.register(owner, select.POLLRDHUP)
+    gone.poll()
+    os._exit(0)
 
 
 class _Ended(RuntimeError):
