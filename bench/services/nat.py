@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nat beside nftables and iptables: masquerading behind a router, 64 B packets of one flow and of 10,000, and new sessions a second.
+"""nat beside nftables and iptables: masquerading behind a router, packets of one flow and of 10,000, TCP, and new sessions a second.
 
 Each subject routes between two hosts of its own and translates what leaves on the far side: the kernel's router with a masquerading rule of
 nftables or of iptables (legacy), and the router cube with a nat cube on its port, on TC and on XDP.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,19 @@ def measure(folder: Path, quick: bool) -> Found:
         cubes(xdp, daemon)
         for subject in made:
             eventually(lambda subject=subject: reaches(subject), f"{subject.name} to let frames pass", 15)
-        for count in (1, FLOWS):
-            rates.packet_rates(made, rounds, count)
-            what = "1 flow" if count == 1 else f"{count:,} sessions"
+        for size, count in product((64, 1500), (1, FLOWS)):
+            rates.packet_rates(made, rounds, count, size=size)
+            what = f"{size} B packets, {'1 flow' if count == 1 else f'{count:,} sessions'}"
             raw[what] = {subject.name: list(subject.packets) for subject in made}
             for peer in (nft, ipt):
-                rows.append(compared(f"nat, XDP, 64 B packets, {what}: cube to {peer.name}", xdp.packets, peer.packets, 5.0))
-                rows.append(compared(f"nat, TC, 64 B packets, {what}: cube to {peer.name}", tc.packets, peer.packets, 1.4))
+                rows.append(compared(f"nat, XDP, {what}: cube to {peer.name}", xdp.packets, peer.packets, 5.0))
+                rows.append(compared(f"nat, TC, {what}: cube to {peer.name}", tc.packets, peer.packets, 1.4))
             for subject in made:
                 subject.packets.clear()
+        rates.tcp_rates([nft, ipt, tc], 3 * rounds)  # a second each, and far apart
+        raw["TCP, Gbit/s"] = {subject.name: subject.tcp for subject in (nft, ipt, tc)}
+        for peer in (nft, ipt):
+            rows.append(compared(f"nat, TC, TCP: cube to {peer.name}", tc.tcp, peer.tcp, 1.0))
         flushes: dict[str, Callable[[], Any]] = {
             "nn": lambda: _in(nft, ["conntrack", "-F"]),
             "ni": lambda: _in(ipt, ["conntrack", "-F"]),
@@ -105,7 +110,7 @@ def measure(folder: Path, quick: bool) -> Found:
             rows.append(compared(f"nat, TC, new sessions a second: cube to {peer.name}", opened[tc.name], opened[peer.name]))
     for what, figures in raw.items():
         for name, values in figures.items():
-            print(f"{what}, {name}: {statistics.median(values):,.0f}", file=sys.stderr)
+            print(f"{what}, {name}: {statistics.median(values):,.1f}", file=sys.stderr)
     return rows, raw
 
 
