@@ -252,6 +252,12 @@ def test_others_are_not_answered_for(lab: Lab[Lbdsr]) -> None:
     lab.send(far / ICMPv6NDOptSrcLLAddr(lladdr=CLIENT)).dropped("arp_ignored")
 
 
+@pytest.mark.parametrize("layer", [{"proto": 47}, {"proto": 1}], ids=["gre", "ping"])
+def test_what_has_no_port_is_for_the_pool_too(lab: Lab[Lbdsr], layer: dict[str, int]) -> None:
+    payload = ICMP(id=0) if layer["proto"] == 1 else Raw(bytes(20))
+    lab.send(IN / IP(src="10.1.1.1", dst=VIP4, **layer) / payload).forwarded(1)
+
+
 @pytest.mark.parametrize(
     ("packet", "reason"),
     [

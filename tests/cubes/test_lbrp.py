@@ -474,6 +474,13 @@ def test_services_come_and_go_without_a_trace(lab: Lab[Lbrp]) -> None:
     assert {name: len(lab.cube.map(name)) for name in maps} == dict.fromkeys(maps, 0)
 
 
+def test_another_port_of_a_backend_leaves_pings_alone(lab: Lab[Lbrp]) -> None:
+    lab.reset(config(service(4, 2, "ALL")))
+    lab.edit(Edit(Op.REPLACE, ("service", VIP[4], "80", "ALL", "backend", backend(4, 1), "port"), 9090))
+    ports = [int.from_bytes(key["backend"]["port"].to_bytes(2, "little")) for key, _ in lab.cube.map("targets").items()]
+    assert sorted(ports) == [0, 0, 8080, 8080, 9090, 9090]
+
+
 @pytest.mark.parametrize(
     ("text", "path", "body"),
     [

@@ -9,23 +9,23 @@
 
 CFG(struct lbdsr_settings, settings);
 
-MAP(vips, HASH, struct lbdsr_address, __u32, 8192);
-MAP(services, HASH, struct lbdsr_service_key, struct lbdsr_service, 8192);
+MAP(services, HASH, struct pcn_service_key, struct lbdsr_service, 8192);
 MAP_FLAGS(members, HASH, struct pcn_maglev_member, struct lbdsr_member, 262144, BPF_F_NO_PREALLOC);
 MAP_FLAGS(backends, HASH, struct lbdsr_backend_key, struct lbdsr_backend, 65536, BPF_F_NO_PREALLOC);
 MAP(flows, LRU_HASH, struct pcn_ct_tuple, struct lbdsr_flow, 65536);
 
+/* By port and protocol; else by protocol (port 0); else of the VIP (both 0). */
 static __always_inline struct lbdsr_service *service_of(const void *vip, __be16 vport, __u8 proto)
 {
-	struct lbdsr_service_key key = {.vport = vport, .proto = proto};
+	struct pcn_service_key key = {.vport = vport, .proto = proto};
 	struct lbdsr_service *service;
 
 	memcpy(&key.vip, vip, sizeof(key.vip));
 	service = bpf_map_lookup_elem(&services, &key);
-	if (service || !vport)
-		return service;
-	key.vport = 0;
-	service = bpf_map_lookup_elem(&services, &key);
+	if (!service && vport) {
+		key.vport = 0;
+		service = bpf_map_lookup_elem(&services, &key);
+	}
 	if (service)
 		return service;
 	key.proto = 0;
@@ -34,10 +34,10 @@ static __always_inline struct lbdsr_service *service_of(const void *vip, __be16 
 
 static __always_inline int is_vip(const void *address, int ipv6)
 {
-	struct lbdsr_address vip;
+	struct pcn_address vip;
 
 	pcn_ct_set_address(&vip, address, ipv6);
-	return bpf_map_lookup_elem(&vips, &vip) != 0;
+	return pcn_is_vip(&vip);
 }
 
 /* ARP and Neighbour Discovery on the frontend's side. */
@@ -199,7 +199,7 @@ HANDLER(ingress)
 
 	if (pkt->in_port != settings.frontend) {
 		if (!pcn_parse(ctx, pkt) && pcn_for_vantage(ctx, pkt))
-			return pcn_vantage_up(pkt, LBDSR_UP_VANTAGE, CONTROL_LIMIT);
+			return pcn_vantage_up(pkt, PCN_UP_VANTAGE, CONTROL_LIMIT);
 		return pcn_drop(pkt, BACKEND_SIDE);
 	}
 	reason = pcn_ct_read(ctx, pkt, &p, pcn_now());

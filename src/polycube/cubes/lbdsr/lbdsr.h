@@ -2,24 +2,11 @@
 /* What the data plane and the control plane of lbdsr share. Addresses are 16 bytes, IPv4 ones mapped (::ffff:a.b.c.d), in network byte order. */
 #pragma once
 
-#include <polycube/conntrack.h>
+#include <polycube/balance.h>
 #include <polycube/encap.h>
-#include <polycube/maglev.h>
 #include <polycube/mtu.h>
-#include <polycube/vantage.h>
 
 enum lbdsr_encapsulation { LBDSR_L2, LBDSR_IPIP, LBDSR_GUE };
-
-struct lbdsr_address {
-	__u8 bytes[16] __attribute__((aligned(4)));
-};
-
-struct lbdsr_service_key {
-	struct lbdsr_address vip;
-	__be16 vport; /* 0: any */
-	__u8 proto;   /* 0: any */
-	__u8 pad;
-};
 
 struct lbdsr_service {
 	struct pcn_maglev maglev;
@@ -36,7 +23,7 @@ struct lbdsr_backend_key {
 };
 
 struct lbdsr_backend {
-	struct lbdsr_address address; /* where encapsulated packets are sent */
+	struct pcn_address address; /* where encapsulated packets are sent */
 	__u8 mac[6];                  /* zero: the gateway's */
 	__u8 encapsulation;           /* enum lbdsr_encapsulation */
 	__u8 down;                    /* by its health check: flows that it had go to others */
@@ -64,8 +51,7 @@ struct lbdsr_settings {
 };
 
 enum lbdsr_reason {
-	LBDSR_UP_VANTAGE = 1, /* for the control plane's own host */
-	LBDSR_UP_TOO_BIG,     /* metadata: MTU to report */
+	LBDSR_UP_TOO_BIG = PCN_UP_VANTAGE + 1, /* metadata: MTU to report */
 };
 
 DROPS(BACKEND_SIDE,  /* from the backend port: servers answer past the balancer */

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from polycube.core.config import Port, StandardCube
+from polycube.core.config import Port
 from polycube.model import (
     COUNTER,
     Choice,
@@ -26,16 +26,9 @@ from polycube.model import (
     listing,
     state,
 )
+from polycube.toolkit.balancer import BalancerConfig, PortType
 from polycube.toolkit.health import Health, HealthCheck
-from polycube.toolkit.maglev import BackendState, TableSize, Weight
-from polycube.toolkit.vantage import ProbeHost
-
-
-class PortType(Choice):
-    """Which side a port is on."""
-
-    FRONTEND = "FRONTEND"
-    BACKEND = "BACKEND"
+from polycube.toolkit.maglev import BackendState, Weight
 
 
 class Protocol(Choice):
@@ -107,7 +100,7 @@ class Outer(Node):
     gue_port: PortNumber = leaf("UDP port that servers take GUE at", default=6080)
 
 
-class LbdsrConfig(StandardCube):
+class LbdsrConfig(BalancerConfig):
     """A load balancer whose servers answer past it."""
 
     ports: Keyed[LbdsrPort] = listing("The two sides")
@@ -116,8 +109,6 @@ class LbdsrConfig(StandardCube):
     backend: Pool = container("The servers of the frontend's VIP")
     service: Keyed[Service] = listing("Further services")
     outer: Outer = container("Outer headers of encapsulated packets")
-    probe: ProbeHost = container("Where health checks go out from")
-    table_size: TableSize = leaf("Slots of the table of each service, a power of two", default=16384, init_only=True)
     flow_table_size: Annotated[int, Field(ge=0, le=10_000_000)] = leaf(
         "Flows whose server is remembered while tables change; 0: none, the table alone decides", default=65536, init_only=True
     )

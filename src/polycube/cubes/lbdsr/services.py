@@ -6,12 +6,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from polycube.cubes.lbdsr.model import Encapsulation, LbdsrConfig, PoolEntry, PortType, Protocol
+from polycube.cubes.lbdsr.model import Encapsulation, LbdsrConfig, PoolEntry, Protocol
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address, Mac
 from polycube.toolkit.address import mapped
+from polycube.toolkit.balancer import BackendKey, Balanced, PortType, Server, ServiceKey
 from polycube.toolkit.health import CheckType, HealthCheck, Target
 from polycube.toolkit.maglev import BackendState, Member
 
@@ -19,68 +19,46 @@ PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP,
 ENCAPSULATIONS = {Encapsulation.L2: 0, Encapsulation.IPIP: 1, Encapsulation.GUE: 2}
 
 
-class ServiceKey(NamedTuple):
-    """What clients ask for; 0 is any."""
+@dataclass(frozen=True)
+class Pool:
+    """A service, wherever it stands in the configuration."""
 
     vip: Address
     vport: int
     proto: Protocol
-
-    def __str__(self) -> str:
-        return f"{self.vip} {self.vport} {self.proto}"
-
-    def as_map(self) -> dict[str, Any]:
-        return {"vip": {"bytes": mapped(self.vip)}, "vport": socket.htons(self.vport), "proto": PROTOCOLS[self.proto]}
-
-
-class BackendKey(NamedTuple):
-    """A server of a service."""
-
-    service: ServiceKey
-    id: int
-
-
-@dataclass(frozen=True)
-class Balanced:
-    """A service with its servers."""
-
-    key: ServiceKey
-    path: tuple[str, ...]  # of its servers in the configuration
+    path: tuple[str, ...]  # of its servers
     encapsulation: Encapsulation
     check: HealthCheck
-    servers: Mapping[int, PoolEntry]
+    entries: Mapping[int, PoolEntry]
 
-    def members(self, down: frozenset[int]) -> list[Member]:
-        """The servers that new flows go to."""
-        return [
-            Member(str(one.id), one.weight, {"id": one.id})
-            for one in self.servers.values()
-            if one.state is BackendState.ACTIVE and one.weight and one.id not in down
-        ]
+    @property
+    def key(self) -> ServiceKey:
+        return ServiceKey(self.vip, self.vport, PROTOCOLS[self.proto])
 
-    def backend(self, one: PoolEntry) -> dict[str, Any]:
-        """Its entry in the map `backends`, but for what is counted and found out."""
+    def about(self, id: int) -> BackendKey:
+        return BackendKey(f"{self.vip} {self.vport} {self.proto}", str(id))
+
+    def balanced(self) -> Balanced:
+        return Balanced([self._server(one) for one in self.entries.values()])
+
+    def _server(self, one: PoolEntry) -> Server:
         address = mapped(one.ip) if one.ip is not None else bytes(16)
         mac = bytes(Mac.parse(one.mac)) if one.mac is not None else bytes(6)
-        return {"address": {"bytes": address}, "mac": mac, "encapsulation": ENCAPSULATIONS[self.encapsulation]}
-
-    def targets(self) -> Iterator[tuple[BackendKey, Target]]:
-        """Who is to be checked."""
-        for one in self.servers.values():
-            if self.check.type is not CheckType.NONE and one.ip is not None:
-                yield BackendKey(self.key, one.id), Target(one.ip, self.key.vport, self.check)
+        value = {"address": {"bytes": address}, "mac": mac, "encapsulation": ENCAPSULATIONS[self.encapsulation]}
+        member = Member(str(one.id), one.weight if one.state is BackendState.ACTIVE else 0, {"id": one.id})
+        target = Target(one.ip, self.vport, self.check) if self.check.type is not CheckType.NONE and one.ip is not None else None
+        return Server(self.about(one.id), {"id": one.id}, value, member, target)
 
 
-def services_of(config: LbdsrConfig) -> dict[ServiceKey, Balanced]:
+def pools(config: LbdsrConfig) -> list[Pool]:
     """All services, the frontend's VIP first."""
-    found = {}
+    found = []
     if config.frontend.vip is not None:
-        pool, key = config.backend, ServiceKey(config.frontend.vip, 0, Protocol.ALL)
-        found[key] = Balanced(key, ("backend", "pool"), pool.encapsulation, pool.health_check, pool.pool)
+        pool = config.backend
+        found.append(Pool(config.frontend.vip, 0, Protocol.ALL, ("backend", "pool"), pool.encapsulation, pool.health_check, pool.pool))
     for one in config.service.values():
-        key = ServiceKey(one.vip, one.vport, one.proto)
         path = ("service", str(one.vip), str(one.vport), str(one.proto), "backend")
-        found[key] = Balanced(key, path, one.encapsulation, one.health_check, one.backend)
+        found.append(Pool(one.vip, one.vport, one.proto, path, one.encapsulation, one.health_check, one.backend))
     return found
 
 
@@ -98,23 +76,23 @@ def problems(config: LbdsrConfig) -> list[Problem]:
             found.append(Problem(Tag.INVALID_VALUE, path, "is for all protocols, which goes with port 0 only"))
         if one.proto is Protocol.ALL and one.vip == frontend:
             found.append(Problem(Tag.INVALID_VALUE, path, "is the VIP of the frontend, whose servers stand in backend/pool"))
-    for service in services_of(config).values():
-        found += [problem for one in service.servers.values() for problem in _server_problems(config, service, one)]
+    for pool in pools(config):
+        found += [problem for one in pool.entries.values() for problem in _server_problems(config, pool, one)]
     return found
 
 
-def _server_problems(config: LbdsrConfig, service: Balanced, one: PoolEntry) -> Iterator[Problem]:
-    path = (*service.path, str(one.id))
-    if service.encapsulation is Encapsulation.L2:
+def _server_problems(config: LbdsrConfig, pool: Pool, one: PoolEntry) -> Iterator[Problem]:
+    path = (*pool.path, str(one.id))
+    if pool.encapsulation is Encapsulation.L2:
         if one.mac is None:
             yield Problem(Tag.INVALID_VALUE, path, "needs a mac: packets reach it at layer 2")
     elif one.ip is None:
-        yield Problem(Tag.INVALID_VALUE, path, f"needs an ip: packets reach it by {service.encapsulation}")
+        yield Problem(Tag.INVALID_VALUE, path, f"needs an ip: packets reach it by {pool.encapsulation}")
     elif one.mac is None and config.outer.gateway is None:
         yield Problem(Tag.INVALID_VALUE, path, "needs a mac, or outer/gateway, to be reached by")
     if one.mac is not None and Mac.parse(one.mac).is_multicast:
         yield Problem(Tag.INVALID_VALUE, (*path, "mac"), f"{one.mac} is a group address")
-    if service.check.type is not CheckType.NONE and one.ip is None:
+    if pool.check.type is not CheckType.NONE and one.ip is None:
         yield Problem(Tag.INVALID_VALUE, path, "needs an ip to be checked at")
-    if service.check.type in (CheckType.TCP, CheckType.HTTP) and not (service.check.port or service.key.vport):
+    if pool.check.type in (CheckType.TCP, CheckType.HTTP) and not (pool.check.port or pool.vport):
         yield Problem(Tag.INVALID_VALUE, path, "can't be checked: health-check needs a port, since the service is for all ports")

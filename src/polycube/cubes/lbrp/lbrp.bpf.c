@@ -74,7 +74,7 @@ static __always_inline int remembered(const struct lbrp_service *service, struct
 	work->target.service = service->number;
 	work->target.backend = known->backend;
 	target = bpf_map_lookup_elem(&targets, &work->target);
-	if (!target || !target->takes)
+	if (!target || !target->takes || target->down)
 		return 0;
 	known->expires = now + service->affinity;
 	work->session.backend = work->target.backend;
@@ -127,7 +127,7 @@ static __always_inline void set_source(struct pcn_ctx *ctx, struct lbrp_session 
 
 	session->sport = ends->from.port;
 	session->other_source = 1;
-	if (same_address(ends->from.address, session->backend.address.bytes)) {
+	if (pcn_same_address(ends->from.address, session->backend.address.bytes)) {
 		copy_address(to, ends->to.address);
 		return;
 	}
@@ -196,7 +196,7 @@ static __always_inline void count_flow(struct lbrp_work *work)
 /* The service that a packet is for, or NULL. All identifiers of an echo are one service, of both versions. */
 static __always_inline struct lbrp_service *service_of(const struct pcn_ct_packet *p, const struct pcn_translation *ends)
 {
-	struct lbrp_service_key key = {.vport = ends->to.port, .proto = p->tuple.proto};
+	struct pcn_service_key key = {.vport = ends->to.port, .proto = p->tuple.proto};
 
 	if (p->tuple.proto == IPPROTO_ICMP || p->tuple.proto == IPPROTO_ICMPV6) {
 		key.vport = 0;
@@ -245,17 +245,17 @@ static __always_inline struct lbrp_session *returning(const struct pcn_ct_packet
 	*front = *found;
 	session = session_of(front, now);
 	/* A host that is client and backend is shown the VIP as the client: so the addresses tell the two ways apart */
-	return session && same_address(session->backend.address.bytes, ends->from.address) ? session : 0;
+	return session && pcn_same_address(session->backend.address.bytes, ends->from.address) ? session : 0;
 }
 
 /* Of no flow that could be told: what is for a VIP is dropped, the rest none of our business. */
 static __always_inline int stray(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 {
-	struct lbrp_address to;
+	struct pcn_address to;
 
 	if (destination(ctx, pkt, &to))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	if (bpf_map_lookup_elem(&vips, &to))
+	if (pcn_is_vip(&to))
 		return pcn_drop(pkt, UNTRACKABLE);
 	return onward(ctx, pkt, to.bytes);
 }
@@ -314,7 +314,7 @@ HANDLER(ingress)
 	if (reason)
 		return pcn_drop(pkt, reason);
 	if (pcn_for_vantage(ctx, pkt))
-		return pcn_vantage_up(pkt, LBRP_UP_VANTAGE, CONTROL_LIMIT);
+		return pcn_vantage_up(pkt, PCN_UP_VANTAGE, CONTROL_LIMIT);
 	if (work->packet.kind == PCN_CT_KIND_NONE)
 		return link_talk(ctx, pkt);
 	if (work->packet.kind == PCN_CT_KIND_BAD)

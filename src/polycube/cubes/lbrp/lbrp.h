@@ -2,22 +2,10 @@
 /* What the data plane and the control plane of lbrp share. Addresses are 16 bytes, IPv4 ones mapped (::ffff:a.b.c.d), in network byte order. */
 #pragma once
 
-#include <polycube/maglev.h>
+#include <polycube/balance.h>
 #include <polycube/translate.h>
-#include <polycube/vantage.h>
 
 #define LBRP_TRIES 4 /* source ports that are tried when one is taken */
-
-struct lbrp_address {
-	__u8 bytes[16] __attribute__((aligned(4)));
-};
-
-struct lbrp_service_key {
-	struct lbrp_address vip;
-	__be16 vport;
-	__u8 proto;
-	__u8 pad;
-};
 
 struct lbrp_service {
 	struct pcn_maglev maglev;
@@ -27,7 +15,7 @@ struct lbrp_service {
 
 /* A backend, in `members` and elsewhere: where packets are sent. Port 0: that of the packet stays. */
 struct lbrp_backend {
-	struct lbrp_address address;
+	struct pcn_address address;
 	__be16 port;
 	__u16 pad;
 };
@@ -39,13 +27,13 @@ struct lbrp_target_key {
 
 struct lbrp_target {
 	__u64 flows;    /* that it was chosen for */
-	__u32 takes;    /* whether new flows may go there; affinity looks here */
+	__u32 takes;    /* whether new flows may go there, unless it is down; affinity looks here */
 	__u32 down;     /* what the last checks say */
 };
 
 struct lbrp_affinity_key {
 	__u32 service;
-	struct lbrp_address client;
+	struct pcn_address client;
 };
 
 struct lbrp_affinity {
@@ -62,7 +50,7 @@ struct lbrp_session {
 	__be16 sport;          /* what the backend takes the client's port for */
 	__u16 other_source;    /* `source` counts */
 	struct pcn_ct ct;
-	struct lbrp_address source; /* what the backend takes the client for, if not for itself */
+	struct pcn_address source; /* what the backend takes the client for, if not for itself */
 	__u32 service;
 };
 
@@ -89,9 +77,9 @@ struct lbrp_mac {
 /* Maps sources of one range into another of the same size. */
 struct lbrp_rewrite {
 	__u32 on;
-	struct lbrp_address range;
-	struct lbrp_address new_range;
-	struct lbrp_address mask;
+	struct pcn_address range;
+	struct pcn_address new_range;
+	struct pcn_address mask;
 };
 
 struct lbrp_settings {
@@ -100,24 +88,19 @@ struct lbrp_settings {
 	__u32 multi;
 };
 
-enum lbrp_reason {
-	LBRP_UP_VANTAGE = 1, /* for the control plane's own host */
-};
-
 CFG(struct lbrp_settings, settings);
 CFG(struct lbrp_rewrite, rewrite);
 
 MAP(works, PERCPU_ARRAY, __u32, struct lbrp_work, 1);
-MAP(services, HASH, struct lbrp_service_key, struct lbrp_service, 16384);
-MAP(vips, HASH, struct lbrp_address, __u32, 16384);
+MAP(services, HASH, struct pcn_service_key, struct lbrp_service, 16384);
 MAP_FLAGS(members, HASH, struct pcn_maglev_member, struct lbrp_backend, 262144, BPF_F_NO_PREALLOC);
 MAP_FLAGS(targets, HASH, struct lbrp_target_key, struct lbrp_target, 131072, BPF_F_NO_PREALLOC);
 MAP_FLAGS(affinities, HASH, struct lbrp_affinity_key, struct lbrp_affinity, 65536, BPF_F_NO_PREALLOC);
 MAP(affinity_failures, PERCPU_ARRAY, __u32, __u64, 1); /* clients for which there was no room */
 PCN_SESSIONS(sessions, struct lbrp_session, 65536);
 MAP_FLAGS(returns, HASH, struct pcn_ct_tuple, struct pcn_ct_tuple, 65536, BPF_F_NO_PREALLOC);
-MAP(frontends, HASH, struct lbrp_address, __u32, 2048); /* MULTI: who is behind which port */
-MAP(clients, LRU_HASH, struct lbrp_address, struct lbrp_mac, 16384); /* whom backends know by an address of the new range, by that */
+MAP(frontends, HASH, struct pcn_address, __u32, 2048); /* MULTI: who is behind which port */
+MAP(clients, LRU_HASH, struct pcn_address, struct lbrp_mac, 16384); /* whom backends know by an address of the new range, by that */
 
 DROPS(NO_FRONTEND,      /* MULTI: from the backend port, to an address that no frontend has */
       NO_BACKEND,       /* the service has no backend that takes new flows */
@@ -137,14 +120,8 @@ static __always_inline void copy_address(void *to, const void *from)
 	words[3] = pcn_ct_word(from + 12);
 }
 
-static __always_inline int same_address(const void *a, const void *b)
-{
-	return !((pcn_ct_word(a) ^ pcn_ct_word(b)) | (pcn_ct_word(a + 4) ^ pcn_ct_word(b + 4)) | (pcn_ct_word(a + 8) ^ pcn_ct_word(b + 8)) |
-		 (pcn_ct_word(a + 12) ^ pcn_ct_word(b + 12)));
-}
-
 /* Whether an address is in a range of the size that is configured for rewriting. */
-static __always_inline int in_range(const void *address, const struct lbrp_address *range)
+static __always_inline int in_range(const void *address, const struct pcn_address *range)
 {
 	const __u32 *words = address, *base = (const void *)range->bytes, *mask = (const void *)rewrite.mask.bytes;
 

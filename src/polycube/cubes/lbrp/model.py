@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from polycube.core.config import Port, StandardCube
+from polycube.core.config import Port
 from polycube.model import (
     COUNTER,
     GAUGE,
@@ -24,17 +24,10 @@ from polycube.model import (
     listing,
     state,
 )
+from polycube.toolkit.balancer import BalancerConfig, PortType
 from polycube.toolkit.conntrack import Timeouts
 from polycube.toolkit.health import Health, HealthCheck
-from polycube.toolkit.maglev import BackendState, TableSize, Weight
-from polycube.toolkit.vantage import ProbeHost
-
-
-class PortType(Choice):
-    """Which side a port is on."""
-
-    FRONTEND = "FRONTEND"
-    BACKEND = "BACKEND"
+from polycube.toolkit.maglev import BackendState, Weight
 
 
 class PortMode(Choice):
@@ -125,7 +118,7 @@ class Sessions(Node):
     flush: ClassVar = Action("Forgets all sessions: connections break, unless their packets fall to the same backend again", output=Removed)
 
 
-class LbrpConfig(StandardCube):
+class LbrpConfig(BalancerConfig):
     """A load balancer that answers pass through again."""
 
     ports: Keyed[LbrpPort] = listing("Sides of the balancer")
@@ -135,6 +128,4 @@ class LbrpConfig(StandardCube):
     src_ip_rewrite: SrcIpRewrite = container("Other addresses for clients")
     service: Keyed[Service] = listing("Services", metric=GAUGE)
     session: Sessions = container("Balanced flows")
-    probe: ProbeHost = container("Where health checks go out from")
-    table_size: TableSize = leaf("Slots of the table of each service, a power of two", default=16384, init_only=True)
     session_table_size: Annotated[int, Field(ge=1, le=16_000_000)] = leaf("Flows that fit", default=65536, init_only=True)

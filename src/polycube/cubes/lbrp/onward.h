@@ -14,7 +14,7 @@ static __always_inline int is_group(struct pcn_ctx *ctx)
 /* Out of the backend port; or to whoever has the address (MULTI: all of them, if a group is meant), or out of the one frontend. */
 static __always_inline int onward(struct pcn_ctx *ctx, struct pcn_packet *pkt, const void *address)
 {
-	struct lbrp_address key;
+	struct pcn_address key;
 	__u32 *port;
 
 	if (pkt->in_port != settings.backend)
@@ -29,7 +29,7 @@ static __always_inline int onward(struct pcn_ctx *ctx, struct pcn_packet *pkt, c
 }
 
 /* The destination of an IP packet. 0 or -1. */
-static __always_inline int destination(struct pcn_ctx *ctx, const struct pcn_packet *pkt, struct lbrp_address *to)
+static __always_inline int destination(struct pcn_ctx *ctx, const struct pcn_packet *pkt, struct pcn_address *to)
 {
 	if (pkt->proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
@@ -48,7 +48,7 @@ static __always_inline int destination(struct pcn_ctx *ctx, const struct pcn_pac
 }
 
 /* The MAC of the client that backends know by this address: -1 if it is not of the new range, 1 if nobody has it. */
-static __always_inline int client_mac(const struct lbrp_address *address, __u8 *mac)
+static __always_inline int client_mac(const struct pcn_address *address, __u8 *mac)
 {
 	struct lbrp_mac *client;
 
@@ -65,7 +65,7 @@ static __always_inline int client_mac(const struct lbrp_address *address, __u8 *
 static __always_inline int arp(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct pcn_arp *message)
 {
 	__u16 operation = message->operation;
-	struct lbrp_address target;
+	struct pcn_address target;
 	__u8 mac[ETH_ALEN];
 	int unknown;
 
@@ -83,7 +83,7 @@ static __always_inline int arp(struct pcn_ctx *ctx, struct pcn_packet *pkt, cons
 /* The same of Neighbour Discovery. */
 static __always_inline int solicitation(struct pcn_ctx *ctx, struct pcn_packet *pkt, const struct in6_addr *asked)
 {
-	struct lbrp_address target;
+	struct pcn_address target;
 	__u8 mac[ETH_ALEN];
 	int unknown;
 
@@ -99,7 +99,7 @@ static __always_inline int link_talk(struct pcn_ctx *ctx, struct pcn_packet *pkt
 {
 	const struct in6_addr *asked;
 	const struct pcn_arp *message;
-	struct lbrp_address to = {};
+	struct pcn_address to = {};
 
 	if (pkt->in_port != settings.backend)
 		return pcn_forward(pkt, settings.backend);

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from polycube.cubes.lbrp.model import Backend, LbrpConfig, LbrpPort, PortMode, PortType, Protocol, Service, SrcIpRewrite
+from polycube.cubes.lbrp.model import Backend, LbrpConfig, LbrpPort, PortMode, Protocol, Service, SrcIpRewrite
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address
 from polycube.toolkit.address import mapped
+from polycube.toolkit.balancer import BackendKey, Balanced, PortType, Server, ServiceKey
 from polycube.toolkit.health import CheckType, Target
 from polycube.toolkit.maglev import BackendState, Member
 
@@ -25,81 +26,38 @@ _PROTOCOLS = {
 }
 
 
-class ServiceKey(NamedTuple):
+def name_of(service: Service) -> str:
     """A service as it is configured."""
-
-    vip: Address
-    vport: int
-    proto: Protocol
-
-    def __str__(self) -> str:
-        return f"{self.vip} {self.vport} {self.proto}"
+    return f"{service.vip} {service.vport} {service.proto}"
 
 
-class Entry(NamedTuple):
-    """A service as the data plane has it."""
-
-    vip: Address
-    vport: int
-    proto: int
-
-    def __str__(self) -> str:
-        return f"{self.vip} {self.vport} {self.proto}"
-
-    def as_map(self) -> dict[str, Any]:
-        return {"vip": {"bytes": mapped(self.vip)}, "vport": socket.htons(self.vport), "proto": self.proto}
+def about(service: Service, ip: Address) -> BackendKey:
+    """One of its backends."""
+    return BackendKey(name_of(service), str(ip))
 
 
-class BackendKey(NamedTuple):
-    """A backend of a service."""
-
-    service: ServiceKey
-    ip: Address
-
-
-def key_of(service: Service) -> ServiceKey:
-    return ServiceKey(service.vip, service.vport, service.proto)
-
-
-def entries(service: Service) -> list[Entry]:
+def keys(service: Service) -> list[ServiceKey]:
     """What stands for a service in the data plane."""
-    return [Entry(service.vip, 0 if proto == socket.IPPROTO_ICMP else service.vport, proto) for proto in _PROTOCOLS[service.proto]]
+    return [ServiceKey(service.vip, 0 if proto == socket.IPPROTO_ICMP else service.vport, proto) for proto in _PROTOCOLS[service.proto]]
 
 
-def assigned(config: LbrpConfig) -> dict[Entry, Service]:
-    """Whose each entry is. Pings of a VIP with several services for ALL are the first one's, or those of its ICMP service."""
-    found: dict[Entry, Service] = {}
+def balanced(config: LbrpConfig) -> dict[ServiceKey, Balanced]:
+    """All of them. Pings of a VIP with several services for ALL are the first one's, or those of its ICMP service."""
+    found: dict[ServiceKey, Balanced] = {}
     for service in sorted(config.service.values(), key=lambda one: one.proto is Protocol.ALL):
-        for entry in entries(service):
-            found.setdefault(entry, service)
+        for key in keys(service):
+            if key not in found:
+                found[key] = Balanced([_server(key, service, one) for one in service.backend.values()], {"affinity": service.affinity})
     return found
 
 
-def backend_value(entry: Entry, backend: Backend) -> dict[str, Any]:
-    """struct lbrp_backend."""
-    port = 0 if entry.proto == socket.IPPROTO_ICMP else backend.port
-    return {"address": {"bytes": mapped(backend.ip)}, "port": socket.htons(port)}
-
-
-def takes(backend: Backend, down: frozenset[Address]) -> bool:
-    """Whether new flows go there."""
-    return backend.state is BackendState.ACTIVE and backend.weight != 0 and backend.ip not in down
-
-
-def members(entry: Entry, service: Service, down: frozenset[Address]) -> list[Member]:
-    """The backends that new flows go to."""
-    return [
-        Member(f"{one.ip} {one.port}", 1 if one.weight is None else one.weight, backend_value(entry, one))
-        for one in service.backend.values()
-        if takes(one, down)
-    ]
-
-
-def targets(service: Service) -> Iterator[tuple[BackendKey, Target]]:
-    """Who is to be checked."""
-    if service.health_check.type is not CheckType.NONE:
-        for one in service.backend.values():
-            yield BackendKey(key_of(service), one.ip), Target(one.ip, one.port, service.health_check)
+def _server(key: ServiceKey, service: Service, one: Backend) -> Server:
+    port = 0 if key.proto == socket.IPPROTO_ICMP else one.port
+    backend = {"address": {"bytes": mapped(one.ip)}, "port": socket.htons(port)}
+    weight = 0 if one.state is not BackendState.ACTIVE else 1 if one.weight is None else one.weight
+    target = Target(one.ip, one.port, service.health_check) if service.health_check.type is not CheckType.NONE else None
+    member = Member(f"{one.ip} {one.port}", weight, backend)
+    return Server(about(service, one.ip), {"backend": backend}, {"takes": int(weight > 0)}, member, target)
 
 
 def frontends(config: LbrpConfig, numbers: Mapping[str, int]) -> dict[Address, int]:
@@ -168,15 +126,15 @@ def _rewrite_problems(config: SrcIpRewrite) -> Iterator[Problem]:
 
 
 def _service_problems(config: LbrpConfig) -> Iterator[Problem]:
-    owners: dict[Entry, ServiceKey] = {}
+    owners: dict[ServiceKey, str] = {}
     for service in config.service.values():
-        key = key_of(service)
-        path = ("service", str(key.vip), str(key.vport), str(key.proto))
+        name = name_of(service)
+        path = ("service", str(service.vip), str(service.vport), str(service.proto))
         if (service.proto is Protocol.ICMP) != (service.vport == 0):
             yield _wrong(path, "ICMP has vport 0, and nothing else has")
-        for entry in entries(service):
-            owner = owners.setdefault(entry, key)
-            if owner != key and entry.vport:
+        for key in keys(service):
+            owner = owners.setdefault(key, name)
+            if owner != name and key.vport:
                 yield _wrong(path, f"is in part the same as the service {owner}")
         for one in service.backend.values():
             where = (*path, "backend", str(one.ip))

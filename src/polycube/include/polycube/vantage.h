@@ -26,9 +26,10 @@ struct pcn_vantage_limit {
 CFG(struct pcn_vantage, vantage);
 MAP(vantage_limit, ARRAY, __u32, struct pcn_vantage_limit, 1);
 
-static __always_inline int pcn_same_address(const struct in6_addr *a, const struct in6_addr *b)
+/* Addresses of 16 bytes. */
+static __always_inline int pcn_same_address(const void *a, const void *b)
 {
-	const __u32 *x = a->in6_u.u6_addr32, *y = b->in6_u.u6_addr32;
+	const __u32 *x = a, *y = b;
 
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
 }
