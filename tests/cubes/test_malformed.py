@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Malformed frames through what balances, protects and watches: each service against what a reader of its own makes of the frame, and no
+frame is dropped without a reason that is counted. (The firewall has rules to be checked as well: test_firewall_malformed.py.)"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from balancer_lab import Lab
+from ddosmitigator_lab import Mitigator
+from firewall_lab import kept
+
+from polycube.bpf import RingReader, sk_buff, u32, xdp_md
+from polycube.core.slowpath import folded_sum
+from polycube.cubes.dynmon import Dynmon
+from polycube.cubes.dynmon.model import DynmonConfig
+from polycube.cubes.lbdsr import Lbdsr
+from polycube.cubes.lbrp import Lbrp
+from polycube.cubes.packetcapture import Packetcapture
+from polycube.cubes.packetcapture.cbpf import run as filtered
+from polycube.cubes.packetcapture.drain import LENGTH_AT
+from polycube.cubes.packetcapture.filter import code
+from polycube.cubes.packetcapture.libpcap import compile_filter
+from polycube.cubes.synflood.watch import summed, totals
+from polycube.model import load
+from polycube.testing import malformed
+from polycube.testing.cube import CubeUnderTest
+from polycube.testing.harness import NEXT_NETDEV, NEXT_STACK, Chain, Hook
+from polycube.toolkit.frame import IPV4, IPV6, Packet, ethertype
+
+PASS, DROP = {Hook.XDP: {2, 4}, Hook.TC: {0, 0xFFFFFFFF, 7}}, {Hook.XDP: {1}, Hook.TC: {2}}
+VIPS = {version: malformed.HOSTS[version][1] for version in (4, 6)}
+WEB, DNS = (80).to_bytes(2, "big"), (53).to_bytes(2, "big")
+SERVED = {4: {6: WEB, 17: DNS, 1: b"\x08"}, 6: {6: WEB, 17: DNS, 58: b"\x80"}}  # ports; types of ICMP
+OWN = bytes.fromhex("0200000000c1")  # MAC of the balancers' second port
+SIDES = [{"name": "p0", "type": "FRONTEND"}, {"name": "p1", "type": "BACKEND"}]
+
+
+@dataclass
+class Subject:
+    """A cube, and what has to hold of a frame (as it came, whether it passed, as it left) and of all of them at the end."""
+
+    cube: CubeUnderTest
+    right: Callable[[bytes, bool, bytes], bool]
+    sums: Callable[[int], None] = lambda count: None
+    also: list[Any] = field(default_factory=list)
+
+
+def is_ip(frame: bytes) -> bool:
+    return ethertype(malformed.untagged(frame)) in (IPV4, IPV6)
+
+
+def header(frame: bytes) -> tuple[str, str] | None:
+    """Source and destination, of which no more is asked than that a header stands there."""
+    plain = malformed.untagged(frame)
+    kind, ip = ethertype(plain), plain[14:]
+    if kind == IPV4 and len(ip) >= 20 and ip[0] >> 4 == 4 and ip[0] & 15 >= 5:
+        return str(ipaddress.ip_address(ip[12:16])), str(ipaddress.ip_address(ip[16:20]))
+    if kind == IPV6 and len(ip) >= 40 and ip[0] >> 4 == 6:
+        return str(ipaddress.ip_address(ip[8:24])), str(ipaddress.ip_address(ip[24:40]))
+    return None
+
+
+# ---- lbrp ----
+
+
+def residue(packet: Packet) -> tuple[int, int | None]:
+    """What is wrong with the sums of the IPv4 header and of the transport: translation leaves that as it is (RFC 1624)."""
+    own = folded_sum(packet.data[: packet.transport]) % 0xFFFF if packet.version == 4 else 0
+    at = {1: 2, 6: 16, 17: 6, 58: 2}.get(packet.protocol)
+    if at is None or not packet.first or (packet.protocol == 17 and not any(packet.payload[6:8])):
+        return own, None
+    pseudo = b"" if packet.protocol == 1 else packet.source.packed + packet.target.packed
+    return own, (folded_sum(pseudo) + folded_sum(packet.payload)) % 0xFFFF
+
+
+def lbrp(chain: Chain) -> Subject:
+    backend = {4: "10.9.0.1", 6: "fd09::1"}
+    kinds = (("TCP", 80), ("UDP", 53), ("ICMP", 0))
+    services = [
+        {"vip": VIPS[version], "vport": port, "proto": proto, "backend": [{"ip": backend[version], "port": port and 8080}]}
+        for version in (4, 6)
+        for proto, port in kinds
+    ]
+    lab = Lab(chain.cube("lbrp"), Lbrp, {"ports": SIDES, "service": services})
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        if packet is None or not malformed.sound(frame):
+            return not passed if is_ip(frame) else not passed or left == frame
+        virtual = str(packet.target) == VIPS[packet.version]
+        asked = packet.payload[2:4] if packet.protocol in (6, 17) else packet.payload[:1]
+        served = virtual and packet.first and asked == SERVED[packet.version].get(packet.protocol)
+        if not passed:  # UDP always can; TCP may have flags that no host sends, an error be about nothing
+            return packet.protocol in (1, 58) or (virtual and (packet.protocol != 17 or not packet.first))
+        if left == frame:
+            return not served
+        after = malformed.packet_in(left)
+        if after is None or not virtual:
+            return False
+        same = len(left) == len(frame) and left[:14] == frame[:14] and str(after.target) == backend[packet.version]
+        return same and after.source == packet.source and residue(after) == residue(packet)
+
+    return Subject(lab.cube, right)
+
+
+# ---- lbdsr ----
+
+
+def lbdsr(chain: Chain) -> Subject:
+    server = {"id": 1, "mac": "02:00:00:00:01:01", "ip": "192.0.2.1"}
+    encapsulated = {"vip": VIPS[6], "vport": 0, "proto": "ALL", "encapsulation": "IPIP", "backend": [server]}
+    frontend = {"vip": VIPS[4], "mac": malformed.MACS[1]}
+    lab = Lab(chain.cube("lbdsr"), Lbdsr, {"ports": SIDES, "frontend": frontend, "backend": {"pool": [server]}, "service": [encapsulated]})
+    macs = bytes.fromhex("020000000101") + OWN
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        if packet is None or not malformed.sound(frame) or str(packet.target) != VIPS[packet.version]:
+            return not passed
+        if (
+            not passed
+        ):  # flags that no host sends, fragments without their first, ICMP that is no echo; tagged where there is to be a header
+            tagged = packet.version == 6 and frame[12:14] != b"\x86\xdd"
+            return tagged or not packet.whole or packet.protocol in (1, 6, 58)
+        if packet.version == 4:
+            return left == macs + frame[12:]
+        return left[:12] == macs and left[12:14] == b"\x08\0" and left[34:] == frame[14:]
+
+    return Subject(lab.cube, right)
+
+
+# ---- ddosmitigator, synflood ----
+
+
+def ddosmitigator(chain: Chain) -> Subject:
+    made = Mitigator(chain.hook)
+    made.configure(blacklist_src=["fd00::/16", "128.0.0.0/1"], blacklist_dst=["10.0.0.128/25", "fd80::/9"])
+    blocked = (("128.0.0.0/1", "fd00::/16"), ("10.0.0.128/25", "fd80::/9"))
+    networks = [[ipaddress.ip_network(one) for one in side] for side in blocked]
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        ends = header(frame)
+        if ends is None:
+            return passed != (is_ip(frame) or (ethertype(malformed.untagged(frame)) in (0x8100, 0x88A8) and not malformed.sound(frame)))
+        hit = any(ipaddress.ip_address(end) in network for end, side in zip(ends, networks, strict=True) for network in side)
+        return passed != hit and (not passed or left == frame)
+
+    return Subject(made.cube, right, also=[made])
+
+
+def synflood(chain: Chain) -> Subject:
+    cube = chain.cube("synflood", transparent=True)
+    cube.cfg(timeout=63, any_address=0, seed=7)
+    seen = {"received": 0, "delivered": 0, "syn": 0, "syn_ack": 0, "rst": 0, "ack": 0}
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        seen["received"] += is_ip(frame)
+        if packet is not None and malformed.sound(frame):
+            seen["delivered"] += 1
+            if packet.protocol == 6 and packet.first:
+                flags = packet.payload[13]
+                name = "rst" if flags & 4 else ("", "syn", "ack", "syn_ack")[(flags >> 1 & 1) | (flags >> 3 & 2)]
+                if name:
+                    seen[name] += 1
+        return passed and left == frame
+
+    def sums(count: int) -> None:
+        found = totals(cube.map("totals").percpu(0)) | summed(cube.map("traffic").percpu(0))
+        assert {name: found[name] for name in seen} == seen
+        assert found["malformed"] == seen["received"] - seen["delivered"]
+
+    return Subject(cube, right, sums)
+
+
+# ---- packetcapture, dynmon ----
+
+EXPRESSION = "tcp[tcpflags] & tcp-syn != 0 or (vlan and ip6) or udp port 53 or icmp6"
+
+
+def packetcapture(chain: Chain) -> Subject:
+    cube = chain.cube(replace(Packetcapture.function(), code=(code(EXPRESSION),)), transparent=True)
+    cube.cfg(directions=3, snaplen=64)
+    program, wanted = compile_filter(EXPRESSION), [0]
+    reader = RingReader(cube.kernel_map("frames"), LENGTH_AT)
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        wanted[0] += filtered(program, frame) > 0
+        return passed and left == frame
+
+    def sums(count: int) -> None:
+        counts = cube.map("counts").percpu(0)
+        assert sum(one["taken"] for one in counts) == wanted[0]
+        copies = len(list(reader.read()))
+        reader.close()
+        assert copies + sum(one["lost"] for one in counts) == wanted[0]
+
+    return Subject(cube, right, sums)
+
+
+CODE = """
+#include <polycube/parse.h>
+
+HANDLER(monitor)
+{
+	int reason = pcn_parse(ctx, pkt);
+
+	if (reason)
+		return pcn_drop(pkt, reason);
+	return pkt->l4_proto == IPPROTO_UDP && pkt->l4 ? pcn_drop(pkt, PCN_DROP_POLICY) : pcn_pass(pkt);
+}
+"""
+
+
+def dynmon(chain: Chain) -> Subject:
+    body = {"name": "mon1", "dataplane-config": {"ingress-path": {"name": "test", "code": CODE}}}
+    cube = chain.cube(Dynmon.function_of(load(DynmonConfig, body)), transparent=True)
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        if is_ip(frame) and (packet is None or not malformed.sound(frame)):
+            return not passed
+        taken = packet is not None and packet.protocol == 17 and packet.first
+        return passed != taken if packet is not None else passed == malformed.sound(frame)
+
+    return Subject(cube, right)
+
+
+SERVICES = [lbrp, lbdsr, ddosmitigator, synflood, packetcapture, dynmon]
+
+
+@contextmanager
+def standing(hook: Hook, service: Callable[[Chain], Subject]) -> Iterator[tuple[Subject, Any, Callable[[bytes], bytes]]]:
+    """A subject, its program, and the context of a frame."""
+    with Chain(hook) as chain:
+        subject = service(chain)
+        cube, stage = subject.cube, subject.cube.stage
+        for port, id in enumerate(cube.ids):
+            if cube.function.transparent:
+                cube.write_port(port, next=NEXT_STACK, id=id)
+                continue
+            cube.write_port(port, next=NEXT_NETDEV, target=stage.far, id=id)
+            if hook == Hook.XDP:
+                stage.maps["pcn_netdevs"].set(u32(id), u32(stage.far))
+        stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(cube.ids[0]))
+        program = cube.program("ingress" if cube.function.transparent else "entry")
+        with kept(hook, program):
+            yield subject, program, lambda frame: context(hook, frame, stage.near)
+        for one in subject.also:
+            one.close()
+
+
+def context(hook: Hook, frame: bytes, ifindex: int) -> bytes:
+    return xdp_md(len(frame), ingress_ifindex=ifindex) if hook == Hook.XDP else sk_buff(ifindex=ifindex)
+
+
+def soak(hook: Hook, service: Callable[[Chain], Subject], seed: int, count: int) -> None:
+    with standing(hook, service) as (subject, program, context_of):
+        dropped = 0
+        for number, frame in enumerate(malformed.frames(seed, count, least=54 if hook == Hook.TC else 0)):
+            result = program.test_run(frame, context=context_of(frame))
+            assert result.retval in PASS[hook] | DROP[hook], (number, frame.hex())
+            passed = result.retval in PASS[hook]
+            dropped += not passed
+            if not passed and subject.cube.drops().get("extensions", 0):
+                continue  # more headers than are followed
+            assert subject.right(frame, passed, result.data), (number, passed, frame.hex(), result.data.hex(), subject.cube.drops())
+        assert sum(subject.cube.drops().values()) == dropped
+        subject.sums(count)
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("hook", list(Hook), ids=str)
+def test_no_frame_is_misread_and_no_verdict_without_a_reason(isolated: None, hook: Hook, service: Callable[[Chain], Subject]) -> None:
+    soak(hook, service, 1, 2_000)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("service", SERVICES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("hook", list(Hook), ids=str)
+def test_half_a_million_frames(isolated: None, hook: Hook, service: Callable[[Chain], Subject]) -> None:
+    soak(hook, service, 2, 500_000)
