@@ -16,9 +16,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from polycube.compiler.code import Language
-from polycube.compiler.unit import section
+from polycube.compiler.unit import LOCAL, section
 
-LOCAL = (llvm.Linkage.internal, llvm.Linkage.private)
 SHARED = "linkonce_odr"
 CONSTANT = re.compile(r"@\S+ = (?:\w+ )*constant ")
 EXTERNS = (".ksyms", ".kconfig")  # sections of what the kernel defines

@@ -14,7 +14,8 @@ Pure: equal recipes give equal bytes. The frame is the framework's, the others a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -26,6 +27,12 @@ MAPS = ".maps"
 CONSTANTS = ".data.cfg"
 SHARED = "pcn_"  # what the maps that all cubes share are called by
 SECTION = re.compile(r' section "([^"]+)"')
+DEFINED = re.compile(r'^(?:@|define [^@]*@)([^\s(]+)[ (].* section "([^"]+)"', re.MULTILINE)
+LOCALS = re.compile(r"^ +(?:#dbg_|(?:tail )?call void @llvm\.dbg\.).*\n", re.MULTILINE)
+# LLVM puts types into BTF that are just pointed at from a struct in the order of their addresses, which differ from run to run; those that
+# are just declared, in the order in which it meets them. These are what a TC program's context points to.
+POINTEES = re.compile(r'= (?:distinct )?(!DICompositeType\(tag: DW_TAG_structure_type, name: "bpf_(?:sock|flow_keys)")[^)]*\)')
+LOCAL = (llvm.Linkage.internal, llvm.Linkage.private)
 
 
 @cache
@@ -43,16 +50,76 @@ def section(value: Any) -> str | None:
     return match.group(1) if match else None
 
 
-def maps(module: Any) -> Iterator[Any]:
-    """The maps a module defines."""
-    for value in module.global_variables:
-        if not value.is_declaration and section(value) == MAPS:
-            yield value
+@dataclass(frozen=True)
+class Linked:
+    """Modules as one, and the sections of what it defines, by name. To be cloned: parsing and linking takes longer."""
+
+    module: Any
+    sections: Mapping[str, str]
+
+    @property
+    def programs(self) -> set[str]:
+        """Names of the functions that are programs."""
+        return {function.name for function in self.module.functions if function.name in self.sections and not function.is_declaration}
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of the maps."""
+        return [name for name, kind in self.sections.items() if kind == MAPS]
 
 
-def programs(module: Any) -> set[str]:
-    """The functions of a module that are programs. To be asked before others are linked to it: printing takes as long as the module is."""
-    return {function.name for function in module.functions if not function.is_declaration and section(function)}
+@lru_cache(16)
+def joined(modules: tuple[bytes, ...]) -> Linked:
+    """Links modules, and leaves out where local variables are: BTF has nothing of it, and the passes take a third longer with it."""
+    module = llvm.parse_bitcode(modules[0])
+    for other in modules[1:]:
+        module.link_in(llvm.parse_bitcode(other))
+    text = POINTEES.sub(r"= \1, flags: DIFlagFwdDecl)", LOCALS.sub("", str(module)))
+    return Linked(llvm.parse_assembly(text), dict(DEFINED.findall(text)))
+
+
+def named(part: Part) -> Linked:
+    """A part of a fused unit, in which all that it does not share with others is called by its prefix."""
+    whole = joined(part.modules)
+    module, sections = whole.module.clone(), dict[str, str]()
+    for value in [*module.functions, *module.global_variables]:
+        name = value.name
+        kind = whole.sections.get(name)
+        if not name or value.is_declaration or (kind is None and value.linkage in LOCAL):
+            continue
+        if name.startswith(SHARED) and kind == MAPS:
+            value.linkage = "linkonce_odr"
+        else:
+            value.name = name = part.prefix + name
+        if kind:
+            sections[name] = kind
+    return Linked(module, sections)
+
+
+def link(recipe: Recipe) -> Linked:
+    """One module: programs and what their code needs. Maps that may vanish if nobody refers to them are `linkonce_odr`."""
+    frame = joined((recipe.frame,))
+    module, sections, kept = frame.module.clone(), dict(frame.sections), frame.programs
+    if recipe.glue:
+        release(module, sections)
+        head = f'target datalayout = "{module.data_layout}"\ntarget triple = "{module.triple}"\n'
+        module.link_in(llvm.parse_assembly(head + recipe.glue))
+    for part in recipe.parts:
+        if part.prefix:
+            other = named(part)
+            module.link_in(other.module)
+        else:
+            other = joined(part.modules)
+            kept |= other.programs
+            module.link_in(other.module.clone())
+        sections |= other.sections
+    if recipe.glue:
+        release(module, sections)
+    for name in frame.maps:  # not before, since a function must not have a map of the same name
+        module.get_global_variable(name).linkage = "linkonce_odr"
+    module.verify()
+    prepare(module, kept)
+    return Linked(module, sections)
 
 
 def prepare(module: Any, kept: set[str]) -> None:
@@ -65,56 +132,12 @@ def prepare(module: Any, kept: set[str]) -> None:
             function.add_function_attribute("alwaysinline")
 
 
-@lru_cache(16)
-def joined(modules: tuple[bytes, ...]) -> Any:
-    """Modules as one. To be cloned: parsing and linking takes longer, and cubes of a service have the same."""
-    module = llvm.parse_bitcode(modules[0])
-    for other in modules[1:]:
-        module.link_in(llvm.parse_bitcode(other))
-    return module
-
-
-def named(part: Part) -> Any:
-    """A part of a fused unit as one module, in which all that it does not share with others is called by its prefix."""
-    module = joined(part.modules).clone()
-    for value in [*module.functions, *module.global_variables]:
-        if value.is_declaration or not value.name or value.linkage in (llvm.Linkage.internal, llvm.Linkage.private):
-            continue
-        if value.name.startswith(SHARED) and value.is_global and section(value) == MAPS:
-            value.linkage = "linkonce_odr"
-        else:
-            value.name = part.prefix + value.name
-    return module
-
-
-def link(recipe: Recipe) -> Any:
-    """One module: programs and what their code needs. Maps that may vanish if nobody refers to them are `linkonce_odr`."""
-    module = llvm.parse_bitcode(recipe.frame)
-    kept = programs(module)
-    framework = [value.name for value in maps(module)]
-    if recipe.glue:
-        release(module)
-        head = f'target datalayout = "{module.data_layout}"\ntarget triple = "{module.triple}"\n'
-        module.link_in(llvm.parse_assembly(head + recipe.glue))
-    for part in recipe.parts:
-        if not part.prefix:
-            kept |= programs(joined(part.modules))
-        module.link_in(named(part) if part.prefix else joined(part.modules).clone())
-    if recipe.glue:
-        release(module)
-    for name in framework:  # not before, since a function must not have a map of the same name
-        module.get_global_variable(name).linkage = "linkonce_odr"
-    module.verify()
-    prepare(module, kept)
-    return module
-
-
-def release(module: Any) -> None:
+def release(module: Any, sections: Mapping[str, str]) -> None:
     """Nothing from outside reads or writes a fused unit: constants are folded, and what the code does not refer to vanishes."""
     for value in module.global_variables:
         if value.is_declaration:
             continue
-        kind = section(value)
+        kind = sections.get(value.name)
         if kind in (None, CONSTANTS):
             value.linkage = "internal"
         elif kind == MAPS:
@@ -124,11 +147,12 @@ def release(module: Any) -> None:
 def emit(recipe: Recipe) -> bytes:
     """Links, optimises and emits. Raises RuntimeError with LLVM's sentence, or ends the process."""
     target = machine()
-    module = link(recipe)
+    whole = link(recipe)
+    module = whole.module
     builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
-    for value in maps(module):
-        if value.linkage == llvm.Linkage.linkonce_odr:
+    for value in module.global_variables:
+        if whole.sections.get(value.name) == MAPS and value.linkage == llvm.Linkage.linkonce_odr:
             value.linkage = "external"
     result: bytes = target.emit_object(module)
     return result
