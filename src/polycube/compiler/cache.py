@@ -67,6 +67,9 @@ class ObjectCache:
         """Where an entry lies."""
         return self.folder / f"{name}.bpf.o"
 
+    def __contains__(self, name: str) -> bool:
+        return self.path(name).exists()
+
     def get(self, name: str) -> bytes | None:
         """The object, or None. Marks it as used."""
         path = self.path(name)

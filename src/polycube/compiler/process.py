@@ -25,7 +25,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import IO
 
 from polycube.compiler import clang
@@ -141,6 +142,13 @@ class Compiler:
         except RuntimeError as error:
             raise CompileError(spec.title, spec.hook, str(error)) from None
 
+    def expect(self, specs: Iterable[Spec]) -> None:
+        """Starts the process, unless it runs or the cache will answer: these will be emitted in a moment. Blocking; never an error."""
+        with suppress(CompileError, RuntimeError, OSError):
+            if not all(self.cache and key(recipe(spec, self.bitcode).pack()) in self.cache for spec in specs):
+                with self._lock:
+                    self._start()
+
     def bitcode(self, function: Function, hook: Hook) -> bytes:
         """The bitcode of a function, with its instance's code linked in. Raises CodeError."""
         plain = plain_bitcode(function, hook)
@@ -188,8 +196,6 @@ class Compiler:
         """Asks the process; RuntimeError with the reason if it refuses, dies or takes too long."""
         with self._lock:
             self.requests += 1
-            if self._process and not self._answers():
-                self._stop()
             peer = self._start()
             try:
                 peer.sendall(LENGTH.pack(1 + len(blobs)) + b"".join(map(blob, [job, *blobs])))
@@ -213,7 +219,7 @@ class Compiler:
         return time.monotonic() - self._used < IDLE / 2
 
     def _start(self) -> socket.socket:
-        if self._process and self._process.poll() is not None:
+        if self._process and (self._process.poll() is not None or not self._answers()):
             self._stop()
         if self._peer:
             return self._peer

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,7 @@ class Fuser:
 
     def start(self) -> None:
         """Begins with the passes."""
+        self._touched = time.monotonic()
         self._task = asyncio.create_task(self._run(), name="fuser")
         self._wake.set()
 
@@ -138,7 +140,8 @@ class Fuser:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            wait = self._quiet
+            await self._expect()
+            wait = self._touched + self._quiet - time.monotonic()
             while wait > 0:
                 await asyncio.sleep(wait)
                 wait = self._touched + self._quiet - time.monotonic()
@@ -150,6 +153,19 @@ class Fuser:
             except Exception:
                 log.exception("fusing failed")
             self._busy = False
+
+    async def _expect(self) -> None:
+        """The compiler starts while the quiet moment passes, if there will be something to compile."""
+        async with self._lock:
+            resources = dict(unfused(self._executor.resources))
+        names = self._names()
+
+        def ahead() -> None:
+            self._compiler.expect(one.spec for _, one in self._propose(resources) if isinstance(one, Fused) and one.name not in names)
+
+        if self.on:
+            with suppress(Exception):  # the pass will say so
+                await asyncio.to_thread(ahead)
 
     async def _pass(self) -> bool:
         """Fuses what can be; False: something is worth another try later."""
