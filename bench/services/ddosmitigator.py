@@ -35,7 +35,7 @@ from polycube.testing.daemon import Daemon
 from polycube.testing.harness import Chain
 from polycube.testing.hosts import sh
 from polycube.testing.traffic import Headers, Place, Traffic
-from polycube.toolkit.lpm import PrefixTable
+from polycube.toolkit.lpm_entries import EntryTable
 
 SOURCE = {4: "198.51.100.7", 6: "2001:db8:ff::7"}
 SIZES = {"one": 1, "10,000": 10_000, "a million": 1_000_000}
@@ -187,7 +187,7 @@ def test_runs(runs: int) -> Found:
     model = Chain(Hook.XDP).cube("ddosmitigator", transparent=True, sizes=table_sizes(config))
     hand = yardstick.load("ddosmitigator", sizes={name: size for name, size in table_sizes(config).items() if "sources" in name})
     for version in (4, 6):
-        table = PrefixTable({n: model.map(n) for n in table_sizes(config)}, f"sources{version}", version, 65536, counted=False)
+        table = EntryTable({n: model.map(n) for n in table_sizes(config)}, f"sources{version}", version, 65536)
         keys = [(32).to_bytes(4, "little") + bytes((10, n >> 8, n & 255, 1)) for n in range(10_000)] if version == 4 else []
         keys.append(paired_key(version))
         lines: dict[int, int] = {}

@@ -18,6 +18,7 @@ from polycube.compiler.function import Hook, UnitSpec
 from polycube.core.maps import MapShape, MapView, MapViews, Shapes
 from polycube.cubes.router import Router
 from polycube.cubes.router.model import RouterConfig
+from polycube.cubes.router.tables import routes_of
 from polycube.model import Diff, Edit, ModelError, Op, dump, load
 from polycube.testing.stage import emit
 
@@ -72,8 +73,7 @@ def make(shapes: Shapes, kernel: dict[str, FakeMap], **options: Any) -> Lab:
 def table(lab: Lab, version: int = 4) -> dict[str, tuple[int, int, str]]:
     """Routes of the data plane: network -> interface, kind, gateway."""
     found = {}
-    for key, value in lab.router.maps[f"routes{version}"].items():
-        network = ipaddress.ip_network((key["address"], key["len"]))
+    for network, value in routes_of(lab.router.maps, version, lab.router.route_table_size).items():
         found[str(network)] = (value["interface"], value["kind"], str(ipaddress.ip_address(value["gateway"])))
     return found
 

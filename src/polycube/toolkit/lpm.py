@@ -1,78 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of prefixes for the data plane's longest-prefix match (lpm.h): what LPM4 and LPM6 declare, as a mapping from networks to values.
 
-Mechanism: three maps. `<name>` holds the prefixes; `<name>_filter` says by bits which lengths there may be around an address;
-`<name>_counts` for how many prefixes a bit stands, so that it goes with the last one. All are written through the cube's views: recorded
-in `apply`, undone with it, and still right after a restart, since nothing is kept here.
+Mechanism: `<name>` holds blocks of prefixes that are neighbours, with the numbers of their values; `<name>_values` has these, and
+`<name>_numbers` finds the number of a value, and for how many prefixes it is used; `<name>_filter` says which blocks there may be around an
+address, and `<name>_counts` for how many a bit of it stands. All are written through the cube's views: recorded in `apply`, undone with it,
+and still right after a restart, since nothing is kept here.
 
-Tables of very many prefixes that come and go together do without counts (`counted=False`): bits of what was removed stay until the filter
-is renewed as a whole.
-
-Invariant: a prefix is found as soon as it and its bits are there. A bit too many is harmless, so the order of the writes does not matter.
+Invariant: the order of writes is values, blocks, bits, and the other way round for what goes. So a prefix that stays is found at any
+time, with its old value or its new one. A value that nobody uses stands on, until its number is given to another one.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from zlib import crc32
 
 from polycube.net.addr import Address, Network
+from polycube.toolkit.lpm_filter import BITS, LENGTHS, MANY, Filter, Maps, lines
 
-_KEY = {4: struct.Struct("<I4s"), 6: struct.Struct("<I16s")}
-_FIRST = struct.Struct("<QQ8xII16s16s")  # levels in use; number of fours less 1; their count and list in each half of an IPv6 address
-_BITS = {4: 32, 6: 128}
-_LENGTHS = 4  # of a level
-_HALF = 16  # levels of half an IPv6 address
-_LINE_FOURS, _LINE = 128, 64  # four bits each; bytes
-_FOURS = 8  # for each prefix: how seldom two share one; more would not stay in the processor's cache
-_WORD = (1 << 64) - 1
-_LEVEL_COUNT = 1 << 31  # keys of counts: bits of the filter; of levels above this
-MANY = 1000  # prefixes: then the maps are read as a whole
-_DEFAULT = 32  # level of the prefix of no bits
-
-
-class Maps(Protocol):
-    """The views of a cube's maps."""
-
-    def __getitem__(self, name: str) -> Any: ...
+_PLACE = {4: struct.Struct("<II"), 6: struct.Struct("<QQQ")}  # struct pcn_lpm4_place, pcn_lpm6_place
+_PLACES = 30
+_BLOCK = struct.Struct(f"<{_PLACES}I")  # struct pcn_lpm_block
+_USE = struct.Struct("<II")  # struct pcn_lpm_use
+_FILTER_BITS = 16  # for each prefix: how seldom two blocks share one; more would not stay in the processor's cache
+_TAKEN = (1).to_bytes(4, "little")
+_FIRST = (0, 16, 24, 28)  # place of the prefixes of four bits, of three, ...
+_EMPTY = (0,) * _PLACES
+_HALF = (1 << 64) - 1
 
 
-def sizes(name: str, prefixes: int, *, counted: bool = True) -> dict[str, int]:
+def sizes(name: str, prefixes: int) -> dict[str, int]:
     """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
-    return {name: prefixes, f"{name}_filter": 1 + _fours(prefixes) // _LINE_FOURS, f"{name}_counts": prefixes + 32 if counted else 1}
-
-
-def _fours(prefixes: int) -> int:
-    return max(_LINE_FOURS, 1 << (prefixes * _FOURS).bit_length() - 1)
+    values = 2 * prefixes + 1  # a change may replace all, and 0 is none
+    return {
+        name: prefixes,
+        f"{name}_values": values,
+        f"{name}_filter": lines(prefixes * _FILTER_BITS),
+        f"{name}_numbers": values,
+        f"{name}_counts": prefixes + 32,
+    }
 
 
 class PrefixTable:
     """One table of one IP version, made for a number of prefixes (that of `sizes`).
 
-    Values are what the view of the map takes: a dict of fields, a number, or bytes of the right size.
+    Values are what the view of the map takes, a dict of fields, a number or bytes; or what `pack` made of them.
     """
 
-    def __init__(self, maps: Maps, name: str, version: int, prefixes: int, *, counted: bool = True) -> None:
+    def __init__(self, maps: Maps, name: str, version: int, prefixes: int) -> None:
         self.version = version
-        self.counted = counted
-        self._prefixes, self._filter, self._counts = (maps[f"{name}{suffix}"] for suffix in ("", "_filter", "_counts"))
-        self._mask = _fours(prefixes) - 1
-        self._key = _KEY[version]
-        self._bits = _BITS[version]
+        self._blocks, self._values, self._numbers = (maps[f"{name}{suffix}"] for suffix in ("", "_values", "_numbers"))
+        self._filter = Filter(maps[f"{name}_filter"], version, prefixes * _FILTER_BITS, 1, maps[f"{name}_counts"])
+        self._room = sizes(name, prefixes)[f"{name}_values"] - 1
+        self._bits = BITS[version]
+
+    def pack(self, value: Any) -> bytes:
+        """A value as the kernel has it: to give the same one to many prefixes."""
+        packed: bytes = self._values.pack({"taken": 1, "value": value})
+        return packed
 
     def get(self, network: Network) -> Any:
         """The value of just this prefix, or None."""
-        return self._prefixes.get(self._packed(network))
-
-    def packed(self, network: Network) -> bytes | None:
-        """The same as the kernel has it."""
-        packed: bytes | None = self._prefixes.packed(self._packed(network))
-        return packed
+        key, place = self._place(network)
+        return self._value(self._numbers_of(self._blocks.packed(key))[place])
 
     def __contains__(self, network: Network) -> bool:
-        return self._packed(network) in self._prefixes
+        return self.get(network) is not None
 
     def __setitem__(self, network: Network, value: Any) -> None:
         self.update({network: value})
@@ -82,191 +78,184 @@ class PrefixTable:
 
     def update(self, table: Mapping[Network, Any]) -> None:
         """Adds prefixes, or changes the values of those that are there."""
-        counted: dict[int, int] = {}
-        known = dict(self._prefixes.packed_items()) if len(table) > MANY else None
-        for network, value in table.items():
-            key = self._packed(network)
-            if (self._prefixes.packed(key) is None) if known is None else key not in known:
-                for bit in self._bits_of(network):
-                    counted[bit] = counted.get(bit, 0) + 1
-            self._prefixes[key] = value
-        self._count(counted)
+        self._change(table)
 
     def remove(self, networks: Iterable[Network]) -> None:
         """Those that are not there don't matter."""
-        counted: dict[int, int] = {}
-        for network in networks:
-            key = self._packed(network)
-            if self._prefixes.packed(key) is None:
-                continue
-            del self._prefixes[key]
-            for bit in self._bits_of(network):
-                counted[bit] = counted.get(bit, 0) - 1
-        self._count(counted)
+        self._change(dict.fromkeys(networks))
 
     def items(self) -> Iterator[tuple[Network, Any]]:
         """All prefixes."""
-        for key, value in self._prefixes.items():
-            yield self._network(key["address"], key["len"]), value
+        known: dict[int, Any] = {}
+        for key, block in self._blocks.packed_items():
+            for place, number in enumerate(_BLOCK.unpack(block)):
+                if number:
+                    if number not in known:
+                        known[number] = self._value(number)
+                    yield self._network(key, place), known[number]
 
-    def longest(self, address: Address, counts: Callable[[Any], bool] = lambda value: True) -> tuple[Network, Any] | None:
-        """The longest prefix that an address is in and that counts, by the way of the data plane, and its value."""
-        number = int(address)
-        levels = self._line(0)
-        beyond = [at for at in range(self._bits) if levels >> at // _LENGTHS & 1 and self._is_set(self._bit(number, at))]
-        for at in [*beyond, self._bits]:
-            masked = (number >> at << at).to_bytes(self._bits // 8, "big")
-            value = self._prefixes.get(self._key.pack(self._bits - at, masked))
-            if value is not None and counts(value):
-                return self._network(masked, self._bits - at), value
+    def longest(self, address: Address) -> tuple[Network, Any] | None:
+        """The longest prefix that an address is in, by the way of the data plane, and its value."""
+        number, levels = int(address), self._filter.levels()
+        for level in range(self._bits // LENGTHS):
+            if not levels >> level & 1 or self._filter.bit(number, level * LENGTHS) not in self._filter:
+                continue
+            found = self._longest(self._key(number, level), number >> level * LENGTHS)
+            if found is not None:
+                return found
+        return self._longest(self._key(0, self._bits // LENGTHS), 0)
+
+    def _longest(self, key: bytes, bits: int) -> tuple[Network, Any] | None:
+        numbers = self._numbers_of(self._blocks.packed(key))
+        for place in (_at(bits % 16 >> beyond, beyond) for beyond in range(LENGTHS)):
+            if numbers[place]:
+                return self._network(key, place), self._value(numbers[place])
         return None
 
     def sync(self, table: Mapping[Network, Any]) -> None:
         """Makes the maps hold this table, whatever is there; writes only what differs."""
-        counts: dict[int, int] = {}
-        there = dict(self._prefixes.packed_items())
-        for network, value in table.items():
-            key, packed = self._packed(network), self._prefixes.pack(value)
+        standing = dict(self._blocks.packed_items())
+        there = dict(standing)
+        numbers, used = self._numbered(table.values())
+        wanted: dict[bytes, list[int]] = {}
+        for network, number in zip(table, numbers, strict=True):
+            key, place = self._place(network)
+            wanted.setdefault(key, list(_EMPTY))[place] = number
+        for key, block in wanted.items():
+            packed = _BLOCK.pack(*block)
             if there.pop(key, None) != packed:
-                self._prefixes[key] = packed
-            for bit in self._bits_of(network):
-                counts[bit] = counts.get(bit, 0) + 1
+                self._blocks[key] = packed
         for key in there:
-            del self._prefixes[key]
-        standing = dict(self._counts.items())
-        for bit, number in counts.items() if self.counted else ():
-            if standing.pop(bit, 0) != number:
-                self._counts[bit] = number
-        for bit in standing:
-            del self._counts[bit]
-        self._write_filter(self._lines(counts))
+            del self._blocks[key]
+        counts: dict[int, int] = {}
+        for key in wanted:
+            for bit in self._bits_of(key):
+                counts[bit] = counts.get(bit, 0) + 1
+        self._filter.recount(counts)
+        for value, use in list(self._numbers.packed_items()):
+            number, before = _USE.unpack(use)
+            self._use(value, number, before, used.pop(value, (number, 0))[1])
+        for value, (number, prefixes) in used.items():
+            self._use(value, number, 0, prefixes)
+        taken = [(raw, value) for raw, value in self._values.packed_items() if value[:4] == _TAKEN] if standing else []
+        for raw, value in taken:  # of a change that was cut off
+            if (self._numbers.packed(value) or b"")[:4] != raw:
+                self._values[raw] = bytes(4) + value[4:]
 
     def clear(self) -> None:
         self.sync({})
 
-    # ---- in bulk, of tables without counts: keys and values packed, written at once ----
-
-    def gather(self, keys: Iterable[bytes], lines: dict[int, int]) -> None:
-        """Adds what prefixes need of the filter to `lines`, which begin empty and are for `admit`. Reads and writes nothing."""
-        for line, bits in self._lines({bit for key in keys for bit in self._bits_at(*self._number(key))}).items():
-            lines[line] = lines.get(line, 0) | bits
-
-    def admit(self, lines: Mapping[int, int]) -> None:
-        """Makes the filter let prefixes through, before `fill` writes them."""
-        standing = ((int.from_bytes(line, "little"), value) for batch in self._filter.batches() for line, value in batch)
-        held = {line: _of_line(line, value) for line, value in standing if line in lines}
-        more = [(line, held[line] | bits) for line, bits in lines.items() if held[line] | bits != held[line]]
-        self._filter.set_many((line.to_bytes(4, "little"), self._line_of(line, bits)) for line, bits in more)
-
-    def fill(self, keys: Iterable[bytes], value: bytes) -> None:
-        """Writes prefixes. Raises MapFull when there is no room; those before it are written then."""
-        self._prefixes.set_many((key, value) for key in keys)
-
-    def drop(self, keys: Iterable[bytes]) -> None:
-        """Removes prefixes. Their bits stay, until `refilter`."""
-        self._prefixes.delete_many(keys)
-
-    def refilter(self) -> Iterator[None]:
-        """Makes the filter that of the prefixes that are there. Goes on for long if they are many, hence in steps."""
-        lines: dict[int, int] = {0: 0}
-        for batch in self._prefixes.batches():
-            self.gather((key for key, _ in batch), lines)
-            yield
-        self._write_filter(lines)
-
     # ---- below ----
 
-    def _set(self, bits: Iterable[int]) -> None:
-        for line, more in self._lines(bits).items():
-            standing = self._line(line)
-            if standing | more != standing:
-                self._filter[line] = self._line_of(line, standing | more)
-
-    def _number(self, key: bytes) -> tuple[int, int]:
-        return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "big")
-
-    def _lines(self, bits: Iterable[int]) -> dict[int, int]:
-        """Lines of the filter with these bits; of the first one its levels."""
-        lines: dict[int, int] = {0: 0}
-        for bit in bits:
-            if bit >= _LEVEL_COUNT:
-                lines[0] |= 1 << bit - _LEVEL_COUNT
-            else:
-                line, at = divmod(bit, _LINE_FOURS * 4)
-                lines[line + 1] = lines.get(line + 1, 0) | 1 << at
-        return lines
-
-    def _write_filter(self, lines: Mapping[int, int]) -> None:
-        """Makes the filter hold these lines and nothing else."""
-        wanted = {line: self._line_of(line, value) for line, value in lines.items()}
-        for raw, value in self._filter.packed_items():
-            if any(value) and int.from_bytes(raw, "little") not in wanted:
-                self._filter[raw] = bytes(_LINE)
-        for line, value in wanted.items():
-            if self._filter.packed(line) != value:
-                self._filter[line] = value
-
-    def _count(self, by: Mapping[int, int]) -> None:
-        """So many prefixes more or less for each bit, which comes with the first and goes with the last."""
-        if not self.counted:
-            self._set({bit for bit, more in by.items() if more > 0})
+    def _change(self, table: Mapping[Network, Any]) -> None:
+        """New values of prefixes; None: it goes."""
+        if not table:
             return
-        lines: dict[int, int] = {}
-        known = dict(self._counts.items()) if len(by) > MANY else self._counts
-        for bit, more in by.items():
-            before = known.get(bit, 0)
-            if before + more > 0:
-                self._counts[bit] = before + more
-            else:
-                del self._counts[bit]
-            if before and before + more > 0:
+        known = dict(self._blocks.packed_items()) if len(table) > MANY else None
+        numbers, more = self._numbered(table.values())
+        blocks: dict[bytes, tuple[bytes | None, list[int]]] = {}
+        gone: dict[int, int] = {}
+        for network, number in zip(table, numbers, strict=True):
+            key, place = self._place(network)
+            if key not in blocks:
+                standing = self._blocks.packed(key) if known is None else known.get(key)
+                blocks[key] = standing, list(self._numbers_of(standing))
+            block = blocks[key][1]
+            if block[place]:
+                gone[block[place]] = gone.get(block[place], 0) + 1
+            block[place] = number
+        counted: dict[int, int] = {}
+        for key, (standing, block) in blocks.items():
+            if any(block):
+                self._blocks[key] = _BLOCK.pack(*block)
+            elif standing is not None:
+                del self._blocks[key]
+            by = any(block) - (standing is not None)
+            for bit in self._bits_of(key) if by else ():
+                counted[bit] = counted.get(bit, 0) + by
+        self._filter.count(counted)
+        self._count_values(more, gone)
+
+    def _numbered(self, values: Iterable[Any]) -> tuple[list[int], dict[bytes, tuple[int, int]]]:
+        """The numbers of values, 0 of None; new ones are written. And how many times there is each value, with its number."""
+        numbers: list[int] = []
+        found: dict[bytes, tuple[int, int]] = {}
+        size = len(self._values.pack({}))
+        for value in values:
+            if value is None:
+                numbers.append(0)
                 continue
-            line, at = (0, bit - _LEVEL_COUNT) if bit >= _LEVEL_COUNT else (1 + bit // (_LINE_FOURS * 4), bit % (_LINE_FOURS * 4))
-            value = lines[line] if line in lines else self._line(line)
-            lines[line] = value | 1 << at if more > 0 else value & ~(1 << at)
-        for line, value in lines.items():
-            self._filter[line] = self._line_of(line, value)
+            packed = value if isinstance(value, bytes) and len(value) == size else self.pack(value)
+            number, count = found.get(packed) or (self._number(packed), 0)
+            found[packed] = number, count + 1
+            numbers.append(number)
+        return numbers, found
 
-    def _line(self, line: int) -> int:
-        """A line of the filter, of the first one its levels."""
-        return _of_line(line, self._filter.packed(line) or b"")
+    def _number(self, packed: bytes) -> int:
+        """That of a value. A new one is put where there is room, beginning anywhere."""
+        use = self._numbers.packed(packed)
+        if use is not None:
+            return int(_USE.unpack(use)[0])
+        start = crc32(packed)
+        for step in range(self._room):
+            number = 1 + (start + step) % self._room
+            if (self._values.packed(number) or b"")[:4] != _TAKEN:
+                self._values[number] = packed
+                return number
+        raise RuntimeError(f"no room for another value among {self._room}")
 
-    def _line_of(self, line: int, value: int) -> bytes:
-        """The same as the data plane has it, which finds levels by lists."""
-        if line:
-            return value.to_bytes(_LINE, "little")
-        lower, upper = ([level - half for level in range(half, half + _HALF) if value >> level & 1] for half in (0, _HALF))
-        return _FIRST.pack(value, self._mask, len(lower), len(upper), bytes(lower), bytes(upper))
+    def _count_values(self, more: Mapping[bytes, tuple[int, int]], gone: Mapping[int, int]) -> None:
+        """Values that so many more prefixes have, and numbers that so many no longer have."""
+        values = {value: number for value, (number, _) in more.items()}
+        values |= {self._values.packed(number): number for number in gone}
+        for value, number in values.items():
+            use = self._numbers.packed(value)
+            before = _USE.unpack(use)[1] if use is not None else 0
+            self._use(value, number, before, before + more.get(value, (0, 0))[1] - gone.get(number, 0))
 
-    def _bits_of(self, network: Network) -> tuple[int, ...]:
-        return self._bits_at(network.prefixlen, int(network.network_address))
+    def _use(self, value: bytes, number: int, before: int, prefixes: int) -> None:
+        if prefixes == before:
+            return
+        if prefixes:
+            self._numbers[value] = _USE.pack(number, prefixes)
+            return
+        del self._numbers[value]
+        self._values[number] = bytes(4) + value[4:]  # a packet may have the number in hand
 
-    def _bits_at(self, length: int, address: int) -> tuple[int, ...]:
-        """The bit of the filter that a prefix needs, and that of its level."""
-        if not length:
-            return (_LEVEL_COUNT + _DEFAULT,)
-        beyond = self._bits - length
-        return self._bit(address, beyond), _LEVEL_COUNT + beyond // _LENGTHS
+    def _value(self, number: int) -> Any:
+        return self._values.get(number)["value"] if number else None
 
-    def _bit(self, address: int, beyond: int) -> int:
-        """`pcn_lpm_lengths` of lpm.h, and the bit among the four."""
-        level = beyond // _LENGTHS
-        cut = (level + 1) * _LENGTHS
-        upper, lower = (address >> cut, 0) if self.version == 4 else divmod(address >> cut << cut, 1 << 64)
-        mixed = (upper ^ level) * 0xBF58476D1CE4E5B9 & _WORD
-        mixed = (mixed ^ mixed >> 32 ^ lower) * 0x94D049BB133111EB & _WORD
-        return (mixed >> 32 & self._mask) * 4 + beyond % _LENGTHS
+    @staticmethod
+    def _numbers_of(block: bytes | None) -> tuple[int, ...]:
+        return _EMPTY if block is None else _BLOCK.unpack(block)
 
-    def _is_set(self, bit: int) -> bool:
-        line, at = divmod(bit, _LINE_FOURS * 4)
-        return bool(int.from_bytes(self._filter.packed(line + 1) or b"", "little") >> at & 1)
+    def _key(self, address: int, level: int) -> bytes:
+        cut = (level + 1) * LENGTHS
+        above = address >> cut << cut
+        return _PLACE[4].pack(above, level) if self.version == 4 else _PLACE[6].pack(above >> 64, above & _HALF, level)
 
-    def _packed(self, network: Network) -> bytes:
-        return self._key.pack(network.prefixlen, network.network_address.packed)
+    def _of_key(self, key: bytes) -> tuple[int, int]:
+        """Address and level of a block."""
+        *halves, level = _PLACE[self.version].unpack(key)
+        return (halves[0] if self.version == 4 else halves[0] << 64 | halves[1]), level
 
-    def _network(self, address: bytes, length: int) -> Network:
-        return ipaddress.ip_network((address, length))
+    def _bits_of(self, key: bytes) -> tuple[int, ...]:
+        """Those of the filter that a block needs."""
+        address, level = self._of_key(key)
+        return self._filter.bits(address, level * LENGTHS)
+
+    def _place(self, network: Network) -> tuple[bytes, int]:
+        """The block of a prefix, and the place in it."""
+        address, beyond = int(network.network_address), self._bits - network.prefixlen
+        return self._key(address, beyond // LENGTHS), _at(address >> beyond, beyond % LENGTHS)
+
+    def _network(self, key: bytes, place: int) -> Network:
+        address, level = self._of_key(key)
+        beyond, bits = next((beyond, place - first) for beyond, first in reversed(list(enumerate(_FIRST))) if place >= first)
+        past = level * LENGTHS + beyond
+        return ipaddress.ip_network(((address | bits << past).to_bytes(self._bits // 8, "big"), self._bits - past))
 
 
-def _of_line(line: int, value: bytes) -> int:
-    return int.from_bytes(value if line else value[:8], "little")
+def _at(bits: int, beyond: int) -> int:
+    """The place of a prefix in its block: by how many bits less than the level's it has, and these."""
+    return _FIRST[beyond] + (bits & 15 >> beyond)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from polycube.core.maps import MapView, MapViews
 from polycube.cubes.ddosmitigator.model import DdosmitigatorConfig, Side
 from polycube.net.addr import Network
-from polycube.toolkit.lpm import PrefixTable, sizes
+from polycube.toolkit.lpm_entries import EntryTable, sizes
 
 ENTRY = struct.Struct("<QIHHII")  # struct ddosmitigator_entry
 EXPIRES, LOAD = slice(8, 12), slice(16, 20)  # of its bytes
@@ -62,7 +62,7 @@ def table_sizes(config: DdosmitigatorConfig) -> dict[str, int]:
     """Entries of the maps."""
     found = {"buckets": config.ratelimit_size}
     for side, version in TABLES:
-        found |= sizes(f"{PREFIX[side]}{version}", config.blacklist_size, counted=False)
+        found |= sizes(f"{PREFIX[side]}{version}", config.blacklist_size)
     return found
 
 
@@ -72,11 +72,9 @@ class Tables:
     def __init__(self, maps: MapViews, size: int) -> None:
         self.size = size
         self._maps = maps
-        self._tables = {
-            (side, version): PrefixTable(maps, f"{PREFIX[side]}{version}", version, size, counted=False) for side, version in TABLES
-        }
+        self._tables = {(side, version): EntryTable(maps, f"{PREFIX[side]}{version}", version, size) for side, version in TABLES}
 
-    def __getitem__(self, key: tuple[Side, int]) -> PrefixTable:
+    def __getitem__(self, key: tuple[Side, int]) -> EntryTable:
         return self._tables[key]
 
     def get(self, side: Side, network: Network) -> Entry | None:

@@ -12,7 +12,8 @@ from polycube.cubes.router.neighbour import Key, Seen
 from polycube.cubes.router.routes import LENGTH, PATHS, Entry, Kind, Path
 from polycube.net.addr import Address, Mac, Network
 from polycube.toolkit import lpm, maglev, tokenbucket
-from polycube.toolkit.lpm import Maps, PrefixTable
+from polycube.toolkit.lpm import PrefixTable
+from polycube.toolkit.lpm_filter import Maps
 
 Way = tuple[int, Kind, Address | None]  # interface, kind, gateway
 LOCAL_ROUTES = 4096  # those of the ports' addresses come on top of what may be configured
@@ -75,7 +76,7 @@ class Writer:
                 value["group"] = self._group(entry.paths)
             gateway = entry.gateway.packed if entry.gateway is not None else bytes(LENGTH[version] // 8)
             direct = {"connected": int(entry.gateway is None)} if version == 6 else {}
-            packed = self._maps[f"routes{version}"].pack(value | {"gateway": gateway} | direct)
+            packed = self._tables[version].pack(value | {"gateway": gateway} | direct)
             self._packed[version, entry] = packed
         return packed
 
