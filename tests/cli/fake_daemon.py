@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -63,6 +64,8 @@ class FakeDaemon:
             return answer
         if callable(answer):
             answer = answer(self.seen[-1])
+        if inspect.isawaitable(answer):
+            answer = await answer
         status, content = answer if isinstance(answer, tuple) else (200, answer)
         if isinstance(content, str):
             return Response(content, status, media_type="text/plain")

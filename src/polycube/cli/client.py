@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 
 from polycube.cli.errors import ConfigProblem, SyntaxProblem, Unreachable
+from polycube.cli.patience import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BASE = "/polycube/v1/"
 REDIRECTS = 5
 CONNECT_TIMEOUT = 5.0
+SHORT = 1.0
 ANSWER_TIMEOUT = 120.0  # creating a cube may compile; nothing takes longer
 
 
@@ -89,11 +91,12 @@ class Response:
 class Client:
     """Sends requests to the configured daemon."""
 
-    def __init__(self, config: Config, timeout: float = ANSWER_TIMEOUT) -> None:
+    def __init__(self, config: Config, timeout: float = ANSWER_TIMEOUT, patient: bool = True) -> None:
         self.config = config
         self.target = Target(config.url)
         self.timeout = timeout
-        if config.cacert and self.target.scheme == "http":
+        self.patient = patient  # says what it waits for
+        if patient and config.cacert and self.target.scheme == "http":
             print("Warning: CACert defined but using http", file=sys.stderr)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Response:
@@ -129,6 +132,10 @@ class Client:
         except (OSError, ValueError) as error:
             raise Unreachable(self.explain(error)) from None
 
+    def asking(self) -> Client:
+        """One for short questions while this one waits."""
+        return Client(self.config, SHORT, patient=False)
+
     def debug(self, line: str) -> None:
         if self.config.debug:
             print(line, file=sys.stderr)
@@ -145,6 +152,8 @@ class Client:
             with self.connect() as connection:
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused before it read all: the answer says why
                     connection.sendall(message)
+                if self.patient:
+                    wait(self, connection, method, target)
                 with connection.makefile("rb") as stream:
                     status, reason, found = read_head(stream)
                     if status == 200 and is_binary(found):

@@ -28,6 +28,7 @@ WORDS = (
     "netdevs",
     "metrics",
     "events",
+    "requests",
     "openapi",
     "units",
     "fusing",
@@ -35,7 +36,7 @@ WORDS = (
     "top",
 )
 # shown without "show"
-READABLE = [[word] for word in ("cubes", "netdevs", "topology", "services", "metrics", "openapi", "config", "units", "fusing")]
+READABLE = [[word] for word in ("cubes", "netdevs", "topology", "services", "metrics", "requests", "openapi", "config", "units", "fusing")]
 POSITIONS = ("auto", "first", "last")
 METHODS = {"": "POST", "add": "POST", "set": "PATCH", "show": "GET", "del": "DELETE"}
 SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@$&+=")

@@ -50,6 +50,7 @@ BUILT_IN = (
     ("netdevs", "Show net devices available"),
     ("version", "Show the versions of polycubectl and polycubed"),
     ("events", "Show what happens, as it happens"),
+    ("requests", "Show what the daemon is answering, and what it waits for"),
     ("config", "Show the whole configuration, or apply one"),
     ("units", "Show the programs in the kernel: units of one cube, and fused ones"),
     ("fusing", "Show or switch whether chains become single programs"),

@@ -37,6 +37,7 @@ from polycube.daemon.http import NotFound, answer, body_of, flag, guarded
 from polycube.daemon.openapi import openapi
 from polycube.daemon.snapshot import cube_of, without_peers
 from polycube.daemon.tree import ALL, BASE, Tree, allow, links, operations, options, summary
+from polycube.daemon.underway import answering, underway
 from polycube.daemon.words import Words, bare, fields, line, named, rate, raw_path, segments, shown
 from polycube.model import Command, Path, PolycubeError, Tag, describe, problem, suggest, yang
 
@@ -73,6 +74,10 @@ class Api:
         path = segments(request)
         if path is None:
             raise NotFound("Cannot find a matching route.")
+        with answering(request.method, raw_path(request).removeprefix(BASE)):
+            return await self._handle(request, path)
+
+    async def _handle(self, request: Request, path: Path) -> Response:
         if not path:
             return self._root(request)
         first, *rest = path
@@ -195,6 +200,11 @@ class Api:
         bare(request, path, "metrics", "GET")
         more = [name for name in MORE if flag(request, name)]
         return Response(await self.controller.metrics(more), headers={"Content-Type": METRICS_TEXT})
+
+    async def _requests(self, request: Request, path: Path) -> Response:
+        """What is being answered, and what it waits for."""
+        bare(request, path, "requests", "GET")
+        return answer([one.as_data() for one in underway()])
 
     async def _config(self, request: Request, path: Path) -> Response:
         """GET config: the whole; POST config/apply: what stands becomes that."""

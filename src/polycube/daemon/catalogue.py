@@ -32,6 +32,7 @@ from polycube.daemon.controller import RESERVED_NAMES
 from polycube.daemon.keeper import Keeper
 from polycube.daemon.objects import Built, Objects
 from polycube.daemon.store import Change
+from polycube.daemon.underway import step
 from polycube.model import PolycubeError, dump, load, suggest
 
 log = structlog.get_logger("polycubed")
@@ -171,6 +172,7 @@ class Catalogue:
                 raise ValueError(f"its folder is called {service.cls.service()}")
             for hook in sorted(service.function.hooks):
                 built = await self._objects.emit(service.function, hook)
+                step(f"the kernel is verifying {name} for {hook}")
                 await asyncio.to_thread(_try, built, name)
                 self._emitted[service.function, str(hook)] = built
         except Unusable:
@@ -182,6 +184,7 @@ class Catalogue:
         return service
 
     async def _of_folder(self, name: str, folder: Path) -> Installed:
+        step(f"compiling {name}")
         await asyncio.to_thread(_compile, folder)
         shutil.rmtree(folder / "__pycache__", ignore_errors=True)  # two saves in one second look alike to it
         _forget_modules(folder.name)

@@ -31,6 +31,7 @@ FIXED_WORDS = (
     "topology",
     "metrics",
     "events",
+    "requests",
     "openapi",
     "units",
     "fusing",

@@ -17,6 +17,7 @@ import structlog
 from polycube.bpf import grace
 from polycube.core.kernel import Kernel, KernelError
 from polycube.core.operation import Key, Kind, Operation, Plan
+from polycube.daemon.underway import step
 
 log = structlog.get_logger("polycubed")
 MANY = 64  # writes
@@ -64,11 +65,13 @@ class Executor:
 
     async def _write(self, run: Sequence[Operation], done: list[Operation]) -> None:
         """Many writes to one map. What is noted as done before it is does no harm when it is undone."""
+        step(f"writing {len(run)} entries of {run[0].key.name[1]}")
         standing = await asyncio.to_thread(self.kernel.map_values, run)
         done += [Operation(operation.key, old, operation.new) for operation, old in zip(run, standing, strict=True)]
         await asyncio.to_thread(self.kernel.write_map, run)
 
     async def _do(self, operation: Operation, done: list[Operation]) -> None:
+        step("the kernel is verifying programs" if operation.key.kind is Kind.UNIT else "changing what the kernel holds")
         try:
             done.append(await self._carry_out(operation))
         except KernelError as error:

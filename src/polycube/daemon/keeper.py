@@ -39,6 +39,7 @@ from polycube.daemon.records import Kept, restored
 from polycube.daemon.records import changes as store_change
 from polycube.daemon.store import Change as StoreChange
 from polycube.daemon.store import Store
+from polycube.daemon.underway import step
 from polycube.daemon.workers import WorkerDied, Workers, WorkerUnavailable
 from polycube.daemon.worlds import NO_WISHES, Wishes, Worlds, granted, picture
 from polycube.model import Edit, PolycubeError, dump
@@ -127,6 +128,7 @@ class Keeper:
                 act(draft)
                 await self._worlds.prepare(draft, self.entries)
                 async with AsyncExitStack() as held:
+                    step("waiting for other changes")
                     await self._hold(held, () if patient else asked)
                     await held.enter_async_context(self._lock)
                     version = self._version
@@ -304,6 +306,7 @@ class Keeper:
     async def _save(self, draft: Draft) -> None:
         change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
         if change:
+            step("storing the change")
             await self.store.save(change)
         self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), self._kept.absent)
 

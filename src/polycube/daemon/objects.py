@@ -12,6 +12,7 @@ from polycube.bpf import Object
 from polycube.compiler.function import Function, Hook
 from polycube.compiler.process import Compiler
 from polycube.core.fusing import Piece
+from polycube.daemon.underway import step
 
 KEPT = 512  # objects with code of an instance
 
@@ -46,6 +47,7 @@ class Objects:
 
     async def emit(self, function: Function, hook: str) -> Built:
         """The same, from the bitcode as it is now, and not remembered."""
+        step(f"compiling {function.name} for {hook}")
         data = await self._compiler.emit(function, Hook(hook))
         digest = hashlib.sha256(data).hexdigest()[:12]
         path = self._folder / f"{digest}.o"

@@ -20,6 +20,7 @@ from polycube.daemon import quota
 from polycube.daemon.cgroups import Cgroups
 from polycube.daemon.forkserver import ForkServer, Process
 from polycube.daemon.quota import Quota
+from polycube.daemon.underway import step
 from polycube.model import Edit, PolycubeError
 
 MEMORY, CPU = quota.memory("512M"), Quota()
@@ -160,7 +161,10 @@ class Slot:
         """Calls the worker, now or when there is one again."""
         self.calls += 1
         try:
-            return await self._call(await self.ready(), method, args, doing)
+            step(f"starting the control plane of {self.service}")
+            connection = await self.ready()
+            step(f"service {self.service} is {doing}")
+            return await self._call(connection, method, args, doing)
         finally:
             self.calls -= 1
             self.used = time.monotonic()
