@@ -25,7 +25,7 @@ class Veth(NamedTuple):
     far_name: str
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -16,7 +16,7 @@ from firewall_model import Maker, Packet
 
 from polycube.net import netns
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.hosts import eventually, sh
+from polycube.testing.hosts import await_carrier, eventually, sh
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def netfilter(isolated: None) -> Iterator[str]:
     netns.run_in("nf", lambda: Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))  # it talks by itself
     sh("ip -n nf link add f0 type veth peer name f1", "ip -n nf link set f0 up", "ip -n nf link set f1 up")
     sh("ip -n nf addr add 192.0.2.1/32 dev f1")
+    await_carrier("f0", "f1", namespace="nf")
     yield "nf"
     sh("ip netns del nf")
 

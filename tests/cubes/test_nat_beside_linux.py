@@ -19,7 +19,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.hosts import eventually, sh
+from polycube.testing.hosts import await_carrier, eventually, sh
 
 OWN, REMOTES, HOSTS = "192.0.2.1", ["198.51.100.1", "198.51.100.2"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 RULES = "table ip nat { chain out { type nat hook postrouting priority 100; oifname outer masquerade; }; }"
@@ -46,6 +46,8 @@ class Linux:
             "ip netns exec natk sysctl -q net.ipv4.ip_forward=1",
             f"ip netns exec natk nft '{RULES}'",
         )
+        await_carrier("natin", "natout")
+        await_carrier("inner", "outer", namespace="natk")
         self._mac = {name: sh(f"ip netns exec natk cat /sys/class/net/{name}/address").strip() for name in ("inner", "outer")}
         self._sockets = {}
         for name in ("natin", "natout"):

@@ -22,7 +22,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from polycube.testing.hosts import eventually, sh
+from polycube.testing.hosts import await_carrier, eventually, sh
 
 SPACE = "kernelrouter"
 COUNT = 150
@@ -53,6 +53,8 @@ class KernelRouter:
             sh(f"ip -n {SPACE} route add {route['network']} via {route['nexthop']}")
         for one in neighbours():
             sh(f"ip -n {SPACE} neighbour replace {one['address']} lladdr {one['mac']} dev {one['interface']} nud permanent")
+        await_carrier(*map(near, range(3)))
+        await_carrier("p0", "p1", "p2", namespace=SPACE)
         self.sockets = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for _ in range(3)]
         for number, one in enumerate(self.sockets):
             one.bind((near(number), 3))

@@ -79,6 +79,15 @@ async def ask(port: int, method: str, secrets: Path, who: str = "", token: str =
     return int(line.split()[1]) if line else 0
 
 
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("localhost", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
 def served(tmp_path: Path, secrets: Path, options: list[str], scene: Callable[[int], object]) -> None:
     """Runs a scene against the sockets."""
     port = free_port()
@@ -89,11 +98,8 @@ def served(tmp_path: Path, secrets: Path, options: list[str], scene: Callable[[i
     async def run() -> None:
         done = asyncio.Event()
         serving = asyncio.create_task(serve(loaded, Door.of(loaded), app, lambda: done.wait()))  # type: ignore[arg-type]
-        for _ in range(200):
-            if (tmp_path / "d.sock").exists():
-                break
+        while not (tmp_path / "d.sock").exists() or not await listens(port):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
         await scene(port)  # type: ignore[misc]
         done.set()
         await serving
@@ -205,12 +211,13 @@ def test_systemd_is_told_that_the_loop_is_alive(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "20000")
 
+        manager.setblocking(False)
+
         async def scene() -> None:
             task = asyncio.create_task(watchdog())
-            await asyncio.sleep(0.05)
+            for _ in range(2):
+                assert await asyncio.get_running_loop().sock_recv(manager, 100) == b"WATCHDOG=1"
             task.cancel()
 
-        asyncio.run(scene())
-        manager.settimeout(5)
-        assert [manager.recv(100), manager.recv(100)] == [b"WATCHDOG=1"] * 2
+        asyncio.run(asyncio.wait_for(scene(), 10))
     os.unlink(tmp_path / "notify")

@@ -227,9 +227,9 @@ async def test_a_worker_with_a_share_of_the_processors_gives_way_where_it_can_no
 async def test_a_loop_of_the_daemon_that_hung_itself_kills_nobody(built: Path, pins: Path) -> None:
     import time
 
-    async with daemon(silence=0.5) as running:
+    async with daemon(silence=1.5) as running:
         made = await running.add(instance("a", built, pins))
-        time.sleep(1)  # noqa: ASYNC251
+        time.sleep(2)  # noqa: ASYNC251
         await asyncio.sleep(0.2)
         assert (await running.state(made))["limit"] == 5
         assert running.status().restarts == 0

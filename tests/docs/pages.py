@@ -69,7 +69,7 @@ def run(page: Path, folder: Path) -> None:
         (folder / path).write_text(body)
     (folder / ".script").write_text(script(commands))
     lab = [ROOT / "tools" / "lab", "bash", ".script"]
-    done = subprocess.run(lab, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(lab, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250)
     for number, command in enumerate(commands):
         found = re.search(rf"{MARK} begin {number}\n(.*?)\n{MARK} end {number} (\d+)\n", done.stdout, re.DOTALL)
         assert found, f"{page.name}: no end of: {command.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -12,7 +12,7 @@ EXAMPLES = sorted((pages.ROOT / "examples").glob("*/run.sh"))
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, env={**os.environ, **environment})
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

@@ -100,17 +100,18 @@ def test_a_live_stream_goes_into_tcpdump_and_tshark(scene: Scene) -> None:
     assert one.ping(two, count=2).received == 2
     try:
         for ctl, reader in running:
-            out, _ = reader.communicate(timeout=20)
+            out, _ = reader.communicate(timeout=30)
             assert out.count(one.ipv4 or "") == 4, out
             assert "request" in out
             assert "reply" in out
             ctl.send_signal(signal.SIGINT)
-            ctl.wait(10)
+            ctl.wait(30)
     finally:
         for ctl, reader in running:
             for process in (ctl, reader):
                 process.kill()
                 process.wait()
+                process.stdout.close()
     assert eventually(lambda: daemon.get(f"{CAP}/statistics").get("streams") == 0)
 
 
@@ -121,7 +122,7 @@ def test_a_stream_of_nothing_is_refused_and_an_open_one_ends_with_the_daemon(sce
     )
     assert eventually(lambda: daemon.get(f"{CAP}/statistics").get("streams") == 1)
     daemon.stop()
-    out, _ = reader.communicate(timeout=10)
+    out, _ = reader.communicate(timeout=30)
     assert out[:4] == b"\x0a\x0d\x0d\x0a"
     daemon.start()
     daemon.patch(f"{CAP}/capture", "OFF")

@@ -10,6 +10,7 @@ import pytest
 from netlab import sh
 
 from polycube.net import netns
+from polycube.testing.hosts import await_carrier
 from polycube.testing.isolation import isolate
 
 SOURCE = """
@@ -75,6 +76,7 @@ def program(tmp_path: Path) -> Callable[[int], Path]:
 def veth() -> Iterator[tuple[str, str]]:
     """A veth pair, up, both ends in the common namespace."""
     sh("ip link add tva type veth peer tvb", "ip link set tva up", "ip link set tvb up")
+    await_carrier("tva", "tvb")
     yield "tva", "tvb"
     subprocess.run(["ip", "link", "del", "tva"], capture_output=True, check=False)
 
@@ -87,7 +89,6 @@ def sniffer() -> Iterator[Callable[[str], socket.socket]]:
     def open_on(netdev: str) -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         sock.bind((netdev, 3))
-        sock.settimeout(0.3)
         opened.append(sock)
         return sock
 

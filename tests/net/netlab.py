@@ -12,10 +12,11 @@ def sh(*commands: str) -> None:
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
-def received(sock: socket.socket, marker: bytes) -> list[bytes]:
-    """Frames holding `marker` that arrive until it is silent for a moment."""
-    frames = []
+def received(sock: socket.socket, marker: bytes, count: int) -> list[bytes]:
+    """Frames holding `marker`: waits for so many, and then for more until it is silent for a moment."""
+    frames: list[bytes] = []
     while True:
+        sock.settimeout(10 if len(frames) < count else 0.1)
         try:
             frame, address = sock.recvfrom(70000)
         except TimeoutError:

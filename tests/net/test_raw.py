@@ -11,6 +11,7 @@ from netlab import received, sh
 from polycube.net import ethtool
 from polycube.net.errors import NoSuchNetdev, Refused
 from polycube.net.raw import Checksum, PacketSocket
+from polycube.testing.hosts import await_carrier
 
 Sniff = Callable[[str], socket.socket]
 ETHERNET = bytes.fromhex("02000000000202000000000188b5")
@@ -19,6 +20,7 @@ ETHERNET = bytes.fromhex("02000000000202000000000188b5")
 @pytest.fixture
 def second() -> Iterator[tuple[str, str]]:
     sh("ip link add tvc type veth peer tvd", "ip link set tvc up", "ip link set tvd up")
+    await_carrier("tvc", "tvd")
     yield "tvc", "tvd"
     subprocess.run(["ip", "link", "del", "tvc"], capture_output=True, check=False)
 
@@ -27,7 +29,7 @@ def test_a_frame_arrives_at_the_other_end(veth: tuple[str, str], sniffer: Sniff)
     sniff = sniffer("tvb")
     with PacketSocket("tva") as out, PacketSocket(socket.if_nametoindex("tva")) as by_index:
         assert out.send(ETHERNET + b"polycube-one") and by_index.send(ETHERNET + b"polycube-two")
-    assert received(sniff, b"polycube") == [ETHERNET + b"polycube-one", ETHERNET + b"polycube-two"]
+    assert received(sniff, b"polycube", 2) == [ETHERNET + b"polycube-one", ETHERNET + b"polycube-two"]
 
 
 def test_each_frame_carries_its_own_mark_to_tc_egress(veth: tuple[str, str], sniffer: Sniff, program: Callable[..., Path]) -> None:
@@ -36,7 +38,7 @@ def test_each_frame_carries_its_own_mark_to_tc_egress(veth: tuple[str, str], sni
     with PacketSocket("tva") as out:
         for number, mark in enumerate((0x42, 0, 0x43, 0x42)):
             out.send(ETHERNET + b"polycube" + bytes([number]), mark)
-    assert [frame[-1] for frame in received(sniff, b"polycube")] == [0, 3]
+    assert [frame[-1] for frame in received(sniff, b"polycube", 2)] == [0, 3]
 
 
 def test_a_mark_crosses_a_veth_within_a_namespace(
@@ -48,7 +50,7 @@ def test_a_mark_crosses_a_veth_within_a_namespace(
     with PacketSocket("tva") as out:
         out.send(ETHERNET + b"polycube-marked", 0x42)
         out.send(ETHERNET + b"polycube-plain")
-    assert received(sniff, b"polycube") == [ETHERNET + b"polycube-marked"]
+    assert received(sniff, b"polycube", 1) == [ETHERNET + b"polycube-marked"]
 
 
 def test_the_kernel_finishes_a_checksum_on_request(veth: tuple[str, str], sniffer: Sniff) -> None:
@@ -64,7 +66,7 @@ def test_the_kernel_finishes_a_checksum_on_request(veth: tuple[str, str], sniffe
     with PacketSocket("tva", vnet_hdr=True) as out:
         out.send(frame, checksum=Checksum(34, 6))
         out.send(frame)
-    finished, plain = received(sniff, payload)
+    finished, plain = received(sniff, payload, 2)
     assert ones(addresses + struct.pack("!HH", 17, length) + finished[34:]) == 0xFFFF
     assert plain == frame
     with PacketSocket("tva") as out, pytest.raises(ValueError, match="vnet_hdr=True"):

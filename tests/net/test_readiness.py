@@ -48,7 +48,7 @@ class Hosts:
         ]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def tcp(self, size: int = 300_000) -> bool:
+    def tcp(self, size: int = 300_000, wait: float = 20) -> bool:
         """Send a stream from left to right and see that it arrives."""
         got = bytearray()
 
@@ -56,16 +56,16 @@ class Hosts:
             with suppress(TimeoutError):
                 connection, _ = server.accept()
                 with connection:
-                    connection.settimeout(2)
+                    connection.settimeout(wait)
                     while len(got) < size and (data := connection.recv(65536)):
                         got.extend(data)
 
         with netns.run_in(self.right, lambda: socket.create_server(("10.0.0.2", 0))) as server:
-            server.settimeout(2)
+            server.settimeout(wait)
             thread = threading.Thread(target=serve)
             thread.start()
             with netns.run_in(self.left, socket.socket) as client, suppress(TimeoutError):
-                client.settimeout(2)
+                client.settimeout(wait)
                 client.connect(server.getsockname())
                 client.sendall(bytes(size))
                 thread.join()
@@ -112,7 +112,7 @@ def test_frames_vanish_without_gro_at_the_other_end(hosts: Hosts) -> None:
 def test_tcp_needs_finished_checksums(hosts: Hosts) -> None:
     for there in (hosts.left, hosts.right):
         netns.run_in(there, lambda: ethtool.set("eth", gro=True))
-    assert not hosts.tcp()
+    assert not hosts.tcp(wait=1)
 
 
 def test_after_preparation_tcp_works_and_all_can_be_put_back(hosts: Hosts) -> None:

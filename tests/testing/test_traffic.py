@@ -130,7 +130,7 @@ def test_frames_are_sound(pair, headers, ipv6):
     near = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     with near, Traffic(one, two, headers, ipv6=ipv6, flows=3) as traffic:
         near.bind((one.netdev, 0))
-        near.settimeout(5)
+        near.settimeout(20)
         traffic.start(count=7)
         traffic.wait()
         frames = []

@@ -31,7 +31,7 @@ from polycube.testing.hosts import DEADLINE, eventually
 
 BASE = "/polycube/v1/"
 BPFFS = Path("/sys/fs/bpf/polycube")
-START = 30.0  # seconds; the first one compiles
+START = 90.0  # seconds; the first one compiles
 _COMPILER, _FORK_SERVER = "polycube.compiler.process", "polycube.core.zygote"
 
 

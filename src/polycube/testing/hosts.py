@@ -28,7 +28,7 @@ from polycube.net import netns
 
 T = TypeVar("T")
 FAR = "e0"  # a host's interface
-DEADLINE = 10.0  # seconds until something that is waited for has failed
+DEADLINE = 30.0  # seconds until something that is waited for has failed
 _AUXDATA = struct.Struct("@IIIHHHH")  # struct tpacket_auxdata
 _PACKET_AUXDATA, _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 8, 1 << 4, 1 << 6
 _ETH_P_ALL = 3
@@ -61,6 +61,13 @@ def eventually(condition: Callable[[], T], what: str = "", deadline: float = DEA
             raise AssertionError(f"{what or 'the condition'} did not come true in {deadline:g} s; it is {result!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+def await_carrier(*netdevs: str, namespace: str = "") -> None:
+    """Waits until netdevs that were set up take frames: what is sent before the kernel has looked at their carrier is dropped, silently."""
+    for netdev in netdevs:
+        show = f"ip {f'-n {namespace}' if namespace else ''} -br link show dev {netdev}"
+        eventually(lambda show=show: " UP " in sh(show), f"{netdev} to be up")  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,8 @@ class Host:
             netns.run_in(self.name, lambda: Path(f"/proc/sys/net/ipv6/conf/{FAR}/disable_ipv6").write_text("0"))
             sh(f"ip -n {self.name} addr add {self.ipv6}/64 dev {FAR} nodad")
         sh(f"ip -n {self.name} addr add {self.ipv4}/24 dev {FAR}", f"ip -n {self.name} link set {FAR} up", f"ip link set {self.netdev} up")
+        await_carrier(self.netdev)
+        await_carrier(FAR, namespace=self.name)
 
     def command(self, command: str) -> list[str]:
         """A command line that runs in the host."""
