@@ -249,6 +249,26 @@ def test_what_a_crash_left_while_the_store_was_made_does_no_harm(path: Path) -> 
     assert not path.with_name("polycube.db.new").exists()
 
 
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_a_log_cut_off_in_mid_write_holds_the_changes_before(path: Path, tmp_path: Path, part: float) -> None:
+    """What a power cut leaves: the store and the beginning of its log."""
+    with Store(path) as store:
+        for number in range(20):
+            store.commit(Change(rows={"u1": ({"": str(number)}, ())}, cubes={"u1": BR0}))
+        copies = {name: path.with_name(name).read_bytes() for name in ("polycube.db", "polycube.db-wal")}
+    other = tmp_path / "cut" / "polycube.db"
+    other.parent.mkdir()
+    for name, content in copies.items():
+        other.with_name(name).write_bytes(content[: int(len(content) * part)] if name.endswith("-wal") else content)
+    with Store(other) as store:
+        cubes = store.load().cubes
+        found = int(cubes["u1"].rows[""]) if cubes else -1
+        assert abs(found - 20 * part) < 3
+        store.commit(Change(rows={"u1": ({"": "more"}, ())}, cubes={"u1": BR0}))
+    with Store(other) as store:
+        assert store.load().cubes["u1"].rows[""] == "more"
+
+
 def test_a_log_whose_store_was_taken_away_is_not_played_into_a_new_one(path: Path) -> None:
     with Store(path) as store:
         store.commit(whole_change())
