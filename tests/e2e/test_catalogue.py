@@ -166,3 +166,19 @@ def test_services_are_refused_in_one_sentence(daemon: Daemon, hosts: list[Host],
         assert answer.status == 400 and sentence in answer.text
     assert "t1 is of it" in daemon.rest("DELETE", "services/tally").text
     assert "there is none; did you mean tally" in daemon.rest("DELETE", "services/tallly").text
+
+
+def test_a_service_that_ships_goes_and_comes_without_a_trace_in_its_neighbours(daemon: Daemon) -> None:
+    daemon.post("simplebridge/br9", {"ports": [{"name": "p"}]})
+    daemon.post("helloworld/hw", {})
+    daemon.delete("hw")
+    daemon.delete("services/helloworld")
+    assert daemon.rest("POST", "helloworld/hw", {}).status == 404
+    assert 'polycube_cubes{service="simplebridge"}' in daemon.metrics()
+    daemon.post("services", {"name": "helloworld", "uri": "polycube.cubes.helloworld:Helloworld"})
+    daemon.post("helloworld/hw", {"ports": [{"name": "p"}]})
+    daemon.post("connect", {"peer1": "hw:p", "peer2": "br9:p"})
+    daemon.post("services/simplebridge/reload")
+    assert daemon.get("br9/ports/p/status") == "UP"
+    daemon.delete("hw")
+    daemon.delete("br9")

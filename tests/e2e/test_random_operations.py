@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -123,9 +124,10 @@ def held(daemon: Daemon) -> Counter[str]:
     """What the daemon and its workers hold of the kernel: descriptors of maps, programs, links and namespaces, pins of cubes, netdevs."""
     found: Counter[str] = Counter()
     for pid in (daemon.pid, *daemon.processes().values()):
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            kind = re.match(r"anon_inode:bpf[-_]\w+|net:", os.readlink(fd))
-            found.update([kind[0]] if kind else [])
+        with suppress(OSError):  # a worker without cubes may just have ended
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                kind = re.match(r"anon_inode:bpf[-_]\w+|net:", os.readlink(fd))
+                found.update([kind[0]] if kind else [])
     found.update(pin.partition("/")[0] for pin in daemon.pins())
     found.update(["netdevs"] * len(os.listdir("/sys/class/net")), namespaces=len(os.listdir("/run/netns")))
     return found

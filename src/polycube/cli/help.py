@@ -138,7 +138,8 @@ def daemon_help(command: Command, data: object, paint: Paint) -> str:
         example += [cell(info.get("example", "")) for info in parameters.values()]
         optional = members(data.get("optional-params"))
         if optional:
-            rows += [[""], ["Other parameters:"], *(describe(f"{name}=value", each) for name, each in optional.items())]
+            rows += [[""]] if rows else []
+            rows += [["Other parameters:"], *(describe(f"{name}=value", each) for name, each in optional.items())]
         telling = {name: info for name, info in optional.items() if info.get("example") and info.get("simpletype") != "boolean"}
         example += [f"{name}={cell(info['example'])}" for name, info in telling.items()]
     elif command.verb == "set":

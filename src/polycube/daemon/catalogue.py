@@ -251,8 +251,10 @@ def _class_of(module: ModuleType) -> str:
 
 
 def _package(target: str) -> str:
-    """What is imported anew with a service: its own package, for one among others of a package that alone."""
+    """What is imported anew with a service: the folder that is its own, whatever else lies beside it."""
     module = target.partition(":")[0]
+    if module not in sys.modules or hasattr(sys.modules[module], "__path__"):
+        return module
     return module.rpartition(".")[0] or module
 
 
