@@ -89,6 +89,18 @@ def test_equal_inputs_give_equal_objects(hook, monkeypatch):
     assert len(objects) == 1
 
 
+@pytest.mark.parametrize("hook", list(Hook))
+def test_the_context_may_be_read_at_many_places(compiler, hook, function):
+    """The verifier takes no address within the context that was computed before it is read from."""
+    read = "byte = pcn_at(ctx, {0}, 1); if (byte && *byte == {0}) sum += bpf_get_prandom_u32();"
+    reads = " ".join(read.format(number) for number in range(60))
+    data = compiler.emit_sync(
+        function(f"HANDLER(ingress) {{ __u32 sum = 0; __u8 *byte; {reads} return pcn_forward(pkt, sum & 1); }}"), hook
+    )
+    with Object.open(data, "test") as opened:
+        opened.load()
+
+
 def test_one_process_serves_many_requests(compiler):
     assert compiler.started == 0, "started by the first request"
     for hook in Hook:

@@ -38,6 +38,9 @@ LOCAL = (llvm.Linkage.internal, llvm.Linkage.private)
 @cache
 def machine() -> Any:
     """The BPF back end. `v3` has 32-bit jumps and atomics with results; kernels of 5.12 and later take it."""
+    # A member of the context has to be read at a constant place from where the context lies. LLVM adds first and reads then if very many
+    # read it, since it does not look for more than 100 whether they could do without.
+    llvm.set_option("polycube", "-cgp-max-address-users-to-scan=1000000")
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple("bpfel").create_target_machine(cpu="v3", opt=2)
