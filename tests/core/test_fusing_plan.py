@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polycube.bpf.stack import Stack
 from polycube.compiler.function import PACKAGE, Function
 from polycube.compiler.glue import STANDARD, FusedSpec
 from polycube.core.fusing import ENTRIES, MAPS, NODES, PORTS, SHARED_MAPS, Cut, Fused, Piece, View, propose, stands
@@ -160,6 +161,8 @@ def test_a_cube_for_which_it_is_off_stays_alone() -> None:
     [
         (replace(PIECE, maps=frozenset(f"m{number}" for number in range(10))), "a program takes at most 64 maps", 5),
         (replace(PIECE, instructions=6000), "the unit would be longer than 20000 instructions", 3),
+        (replace(PIECE, verified=150_000), "the verifier would have to look at more than 500000 instructions", 3),
+        (replace(PIECE, verified=600_000), "the verifier would have to look at more than 500000 instructions", 1),
         (PIECE, f"the unit has {NODES} nodes", NODES),
     ],
 )
@@ -170,6 +173,17 @@ def test_budgets_cut_a_chain_and_say_why(piece: Piece, reason: str, length: int)
     assert len(one.spec.steps) == length
     assert [cut.reason for cut in one.cuts] == [reason]
     assert SHARED_MAPS + sum(len(piece.maps) for _ in one.units) <= MAPS
+
+
+def test_stack_is_shared_by_cubes_but_subprograms_of_one_come_on_top_of_the_frame_of_all() -> None:
+    made = world([("A", "x"), ("A", "B"), ("B", "C"), ("C", "y")])
+    resources, _ = build(made)
+    stacks = {"A": Stack(320, 0), "B": Stack(352, 64), "C": Stack(64, 160)}
+    pieces = {(cube.uuid, unit): replace(PIECE, stack=stacks[cube.uuid]) for cube in made.cubes.values() for unit in cube.units.values()}
+    units = [one for _, one in propose(View(resources), pieces) if isinstance(one, Fused)]
+    assert [[uuid for uuid, _ in one.units] for one in units] == [["A", "B"], ["C"]]
+    assert units[0].cuts == (Cut("C", "the unit would take more than 512 bytes of stack"),)
+    assert units[1].cuts == (Cut("B", "the unit would take more than 512 bytes of stack"),), "from the other side, too"
 
 
 def test_many_ports_are_looked_up_behind_the_first() -> None:

@@ -137,7 +137,7 @@ class Object:
 
     def __init__(self, pointer: Any, data: bytes, name: str) -> None:
         self._pointer = pointer
-        self._data = data
+        self.data = data
         self.name = name
         self._types = lib.bpf_object__btf(pointer)
         self.maps = {spec.name: spec for spec in (MapSpec(p, self._types) for p in self._each(lib.bpf_object__next_map))}
@@ -163,7 +163,7 @@ class Object:
 
     def calls(self, helpers: Collection[int]) -> bool:
         """Whether the code may call one of these helpers: any instruction of the file that looks like a call counts."""
-        return any(opcode == CALL and number in helpers for opcode, number in struct.iter_unpack("<II", self._data[: len(self._data) & ~7]))
+        return any(opcode == CALL and number in helpers for opcode, number in struct.iter_unpack("<II", self.data[: len(self.data) & ~7]))
 
     def load(self) -> None:
         """Creates the maps and loads the programs. VerifierError names the program and carries the log.

@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from polycube.bpf import Object
+from polycube.bpf.stack import LIMIT, Stack, stack_of
 from polycube.compiler.bitcode import has_egress, recipe
 from polycube.compiler.cache import key as cache_key
 from polycube.compiler.function import Function, Hook
@@ -32,6 +33,8 @@ from polycube.core.operation import FLAGS, NEXT, Key, Kind, Resources
 MAPS = 60  # of the 64 that a program takes; some are the framework's
 NODES = 32
 INSTRUCTIONS = 20_000  # a jump reaches 32,767
+VERIFIED = 500_000  # instructions that the verifier looked at in the units of one; it gives up at a million
+LIVE = 32  # bytes of stack for what has to be kept while other cubes are at work
 PORTS = 64  # of a cube that become constants; the others are looked up
 ENTRIES = 64  # of a unit
 SHARED_MAPS = 8  # those that all cubes share, and the constants' section
@@ -56,6 +59,8 @@ class Piece:
     instructions: int = 0  # of its longest program
     egress: bool = False
     resizes: bool = True  # may make frames longer or shorter
+    stack: Stack = field(default_factory=Stack)
+    verified: int = 0  # instructions that the verifier looked at, from who loaded it
 
     @classmethod
     def of(cls, function: Function, hook: Hook, object: Object) -> Piece:
@@ -66,7 +71,7 @@ class Piece:
             maps -= {"ports"}  # next hops are constants; only who floods reads the table
         longest = max(program.instructions for program in object.programs.values())
         constants = {name: layout.size for name, (_, layout) in variables.items()}
-        return cls(function, constants, maps, longest, has_egress(function, hook), object.calls(RESIZING))
+        return cls(function, constants, maps, longest, has_egress(function, hook), object.calls(RESIZING), stack_of(object.data))
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,8 @@ class Explorer:
         self.nodes: dict[Node, int] = {}
         self.cuts: dict[str, Cut] = {}
         self.maps = SHARED_MAPS
-        self.instructions = 0
+        self.instructions = self.verified = 0
+        self.stack = Stack()
 
     def refusal(self, uuid: str, unit: str) -> str:
         """Why another node of this cube can't be had, or ""."""
@@ -191,7 +197,16 @@ class Explorer:
             return "a program takes at most 64 maps"
         if self.instructions + self._cost(piece, uuid, unit) > INSTRUCTIONS:
             return f"the unit would be longer than {INSTRUCTIONS} instructions"
+        if self.nodes and self.verified + piece.verified > VERIFIED:
+            return f"the verifier would have to look at more than {VERIFIED} instructions"
+        stack = self._stack(piece)
+        if uuid not in self.units and self.units and stack.frame + stack.below + LIVE > LIMIT:
+            return f"the unit would take more than {LIMIT} bytes of stack"
         return ""
+
+    def _stack(self, piece: Piece) -> Stack:
+        """With another cube. Cubes use the same stack one after the other, but subprograms of one come on top of the frame of all."""
+        return Stack(max(self.stack.frame, piece.stack.frame), max(self.stack.below, piece.stack.below))
 
     def _cost(self, piece: Piece, uuid: str, unit: str) -> int:
         return piece.instructions + PORT_COST * min(len(self.view.ports.get((uuid, unit), {})), PORTS)
@@ -208,6 +223,8 @@ class Explorer:
             self.units[uuid] = (uuid, unit)
             self.maps += len(piece.maps)
         self.instructions += self._cost(piece, uuid, unit)
+        self.verified += piece.verified
+        self.stack = self._stack(piece)
         self.nodes[node] = len(self.nodes)
         return ""
 

@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -196,7 +196,8 @@ class Fuser:
         return complete
 
     def _propose(self, resources: Resources) -> list[tuple[list[Key], Fused | Cut]]:
-        pieces = {key: load.piece for key, load in list(self._kernel.loads.items()) if load.piece}
+        loads = list(self._kernel.loads.items())
+        pieces = {key: replace(load.piece, verified=self._kernel.fused.verified(*key)) for key, load in loads if load.piece}
         return list(propose(View(resources), pieces, self.off, lambda one: one.digest in self._refusals))
 
     async def _prepare(self, one: Fused) -> str:
