@@ -182,9 +182,10 @@ def test_selection_after_a_change_is_that_of_the_routes_then_and_the_former_one_
     table = dict(first.table)
     gone = [one for key, one in old.items() if new.get(key) != one]
     come = [one for key, one in new.items() if old.get(key) != one]
-    second, touched = first.changed(new, gone, come)
+    second, changes = first.changed(new, gone, come)
     assert second.table == selected(after, LINKS) and first.table == table
-    assert {network for network in {*table, *second.table} if table.get(network) != second.table.get(network)} <= touched
+    differ = {network for network in {*table, *second.table} if table.get(network) != second.table.get(network)}
+    assert sorted(changes, key=str) == sorted(((one, table.get(one), second.table.get(one)) for one in differ), key=str)
 
 
 @settings(max_examples=100, deadline=None)

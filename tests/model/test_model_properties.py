@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Edits, rows and differences agree with one another, whatever the edits are."""
 
+import ipaddress
 import json
+from urllib.parse import quote
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sample_models import Router
 
-from polycube.model import Diff, Edit, ModelError, Op, dump, edit, from_rows, load, row_changes, rows
+from polycube.model import Diff, Edit, IpPrefix, ModelError, Op, dump, edit, from_rows, host_address, load, row_changes, rows
+from polycube.model.errors import path_text
 
 ports = st.sampled_from(["p1", "p2", "p3"])
 networks = st.sampled_from(["10.0.0.0/8", "10.1.2.3/16", "2001:db8::/32"])
@@ -107,3 +111,24 @@ def key_of(element):
     from polycube.model import key_of
 
     return key_of(element)
+
+
+words = st.sampled_from([0, 0, 1, 0xA, 0xFFFF]) | st.integers(0, 0xFFFF)
+sixteens = st.lists(words, min_size=8, max_size=8).map(lambda parts: sum(part << 16 * at for at, part in enumerate(parts)))
+
+
+@given(
+    st.one_of(st.tuples(st.just(4), st.integers(0, 2**32 - 1), st.integers(0, 32)), st.tuples(st.just(6), sixteens, st.integers(0, 128)))
+)
+def test_addresses_and_prefixes_are_those_of_the_standard_library(given_one):
+    version, number, length = given_one
+    network = (ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network)((number, length), strict=False)
+    address = (ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address)(number)
+    for theirs, ours in ((network, TypeAdapter(IpPrefix).validate_python(str(network))), (address, host_address(str(address)))):
+        assert ours == theirs and theirs == ours
+        assert (str(ours), hash(ours), int(getattr(ours, "prefixlen", 0))) == (
+            str(theirs),
+            hash(theirs),
+            int(getattr(theirs, "prefixlen", 0)),
+        )
+    assert path_text([str(network), str(address)]) == f"{quote(str(network), safe=':')}/{quote(str(address), safe=':')}"

@@ -21,7 +21,7 @@ from typing import Any
 
 # structlog would import it for its console output, 4 MB in every worker; a service may still import it itself
 sys.modules["rich"] = None  # type: ignore[assignment]
-from polycube.core import worker  # noqa: E402
+from polycube.core import collector, worker  # noqa: E402
 
 del sys.modules["rich"]
 
@@ -37,6 +37,7 @@ def serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(waker.fileno())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    collector.relax()
     gc.collect()
     gc.freeze()  # keeps the collector from writing to the shared pages
     while True:

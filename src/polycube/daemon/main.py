@@ -20,6 +20,7 @@ from polycube.compiler.cache import ObjectCache
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import Hook, injector
 from polycube.compiler.process import Compiler
+from polycube.core import collector
 from polycube.core.adopt import Reader
 from polycube.core.kernel import Kernel
 from polycube.core.operation import plan
@@ -223,6 +224,7 @@ def main() -> None:
 
 def start(options: Options, warnings: tuple[str, ...]) -> None:
     """With the lock held: logs, then the loop."""
+    collector.relax()
     logs.configure(options.loglevel, file=options.logfile, stream=False if options.daemon else None, json=options.logformat == "json")
     for warning in warnings:
         log.warning(warning)

@@ -44,6 +44,7 @@ from polycube.model.types import (
     Uint32,
     Uint64,
     VlanId,
+    host_address,
 )
 from polycube.model.yang import yang
 
@@ -104,6 +105,7 @@ __all__ = [
     "edit",
     "from_rows",
     "help_at",
+    "host_address",
     "key",
     "key_of",
     "key_segments",

@@ -13,8 +13,9 @@ A `Keyed` list is keyed by its element's key leaves: the bare key if there is on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
@@ -178,6 +179,7 @@ class Node(BaseModel):
     )
 
     key_attrs: ClassVar[tuple[str, ...]] = ()
+    key_of: ClassVar[Callable[[Any], Any]]  # of an element: the bare value, or a tuple if there are several key leaves
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -189,6 +191,8 @@ class Node(BaseModel):
             if not info.description:
                 raise TypeError(f"{cls.__name__}.{attribute} has no description")
         cls.key_attrs = tuple(name for name, info in cls.model_fields.items() if (_extra(info)).get("x-key"))
+        if cls.key_attrs:
+            cls.key_of = attrgetter(*cls.key_attrs)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -208,10 +212,7 @@ class Node(BaseModel):
 
 def key_of(element: Node) -> Any:
     """The key of an element in its list: the bare value, or a tuple if there are several key leaves."""
-    attributes = type(element).key_attrs
-    if len(attributes) == 1:
-        return getattr(element, attributes[0])
-    return tuple(getattr(element, attribute) for attribute in attributes)
+    return type(element).key_of(element)
 
 
 class Keyed(Mapping[Any, E], Generic[E]):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -56,11 +57,13 @@ class Tag(enum.StrEnum):
 
 
 Path = tuple[str, ...]
+_SAFE = ":@,;=+$!*'()"
+_PLAIN = re.compile(rf"[A-Za-z0-9_.~{_SAFE}-]*").fullmatch
 
 
 def path_text(path: Iterable[str]) -> str:
     """Segments as one URL path; what would be mistaken for a separator is percent-encoded."""
-    return "/".join(quote(segment, safe=":@,;=+$!*'()") for segment in path)
+    return "/".join(segment if _PLAIN(segment) else quote(segment, safe=_SAFE) for segment in path)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from polycube.model.path import resolve
 from polycube.model.schema import Kind, key_segments, stored, to_wire
 
 N = TypeVar("N", bound=Node)
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def rows(config: Node) -> dict[str, str]:
@@ -44,7 +45,7 @@ def _collect(node: Node, path: tuple[str, ...], found: dict[str, str]) -> None:
 
 
 def _row(node: Node) -> str:
-    return json.dumps(_own(node), separators=(",", ":"), ensure_ascii=False)
+    return _json(_own(node))
 
 
 def _own(node: Node) -> dict[str, Any]:

@@ -133,9 +133,12 @@ def actions(cls: type[Node]) -> dict[str, Action]:
     return found
 
 
+_PLAIN = {type(None), bool, int, float, str}
+
+
 def to_wire(value: Any) -> Any:
     """A leaf's value as JSON holds it."""
-    if value is None or isinstance(value, bool):
+    if type(value) in _PLAIN:
         return value
     if isinstance(value, enum.Enum):
         return value.value

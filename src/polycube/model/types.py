@@ -15,6 +15,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Le
@@ -98,21 +99,88 @@ def _parser(*makers: Callable[[str], Any]) -> Callable[[Any], Any]:
     return parse
 
 
+# The library's addresses work out their hash and their text anew each time, in Python. Lists of 100,000 are keyed by these.
+class Host4(ipaddress.IPv4Address):
+    """An IPv4 address that knows its hash."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, address: Any) -> None:
+        super().__init__(address)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return socket.inet_ntoa(self.packed)
+
+
+class Host6(ipaddress.IPv6Address):
+    """The same of IPv6."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, address: Any) -> None:
+        super().__init__(address)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@lru_cache(maxsize=1024)
+def host_address(text: str) -> Host4 | Host6:
+    """An address of either version, from its text. Many elements name the same ones, and share them. Raises ValueError."""
+    return Host6(text) if ":" in text else Host4(text)
+
+
+class Prefix4(ipaddress.IPv4Network):
+    """The same of an IPv4 prefix."""
+
+    def __init__(self, address: Any, strict: bool = True) -> None:
+        super().__init__(address, strict)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return f"{socket.inet_ntoa(self.network_address.packed)}/{self.prefixlen}"
+
+
+class Prefix6(ipaddress.IPv6Network):
+    """The same of an IPv6 prefix."""
+
+    def __init__(self, address: Any, strict: bool = True) -> None:
+        super().__init__(address, strict)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        packed = self.network_address.packed
+        if not any(packed[:10]):  # where the C library would write the last bytes as IPv4
+            return super().__str__()
+        return f"{socket.inet_ntop(socket.AF_INET6, packed)}/{self.prefixlen}"
+
+
 _ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
 
 
-def _network4(text: str) -> ipaddress.IPv4Network:
+def _network4(text: str) -> Prefix4:
     address, _, length = text.partition("/")
     if not length.isdecimal():
-        return ipaddress.IPv4Network(text, strict=False)
-    return ipaddress.IPv4Network((_packed(socket.AF_INET, address), int(length)), strict=False)
+        return Prefix4(text, strict=False)
+    return Prefix4((_packed(socket.AF_INET, address), int(length)), strict=False)
 
 
-def _network6(text: str) -> ipaddress.IPv6Network:
+def _network6(text: str) -> Prefix6:
     address, _, length = text.partition("/")
     if not length.isdecimal():
-        return ipaddress.IPv6Network(text, strict=False)
-    return ipaddress.IPv6Network((_packed(socket.AF_INET6, address), int(length)), strict=False)
+        return Prefix6(text, strict=False)
+    return Prefix6((_packed(socket.AF_INET6, address), int(length)), strict=False)
 
 
 def _packed(family: int, text: str) -> bytes:
@@ -139,7 +207,7 @@ _I6: TypeAlias = ipaddress.IPv6Interface
 
 Ipv4Address = Annotated[_V4, *_address("ipv4-address", "an IPv4 address such as 10.0.0.1", "10.0.0.1", _V4)]
 Ipv6Address = Annotated[_V6, *_address("ipv6-address", "an IPv6 address such as 2001:db8::1", "2001:db8::1", _V6)]
-IpAddress = Annotated[_V4 | _V6, *_address("ip-address", "an IPv4 or IPv6 address such as 10.0.0.1", "10.0.0.1", _V4, _V6)]
+IpAddress = Annotated[_V4 | _V6, *_address("ip-address", "an IPv4 or IPv6 address such as 10.0.0.1", "10.0.0.1", host_address)]
 
 # A network: host bits are cleared, so that 10.0.1.7/24 and 10.0.1.0/24 are one key.
 Ipv4Prefix = Annotated[ipaddress.IPv4Network, *_address("ipv4-prefix", "an IPv4 prefix such as 10.0.0.0/24", "10.0.0.0/24", _network4)]

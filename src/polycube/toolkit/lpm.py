@@ -78,11 +78,42 @@ class PrefixTable:
 
     def update(self, table: Mapping[Network, Any]) -> None:
         """Adds prefixes, or changes the values of those that are there."""
-        self._change(table)
+        self.change(table.items())
+
+    def change(self, entries: Iterable[tuple[Network, Any]]) -> None:
+        """New values of prefixes, each of them once; None: it goes."""
+        table = list(entries)
+        if not table:
+            return
+        known = dict(self._blocks.packed_items()) if len(table) > MANY else None
+        numbers, more = self._numbered(value for _, value in table)
+        blocks: dict[bytes, tuple[bytes | None, list[int]]] = {}
+        gone: dict[int, int] = {}
+        for (network, _), number in zip(table, numbers, strict=True):
+            key, place = self._place(network)
+            found = blocks.get(key)
+            if found is None:
+                standing = self._blocks.packed(key) if known is None else known.get(key)
+                found = blocks[key] = standing, list(self._numbers_of(standing))
+            block = found[1]
+            if block[place]:
+                gone[block[place]] = gone.get(block[place], 0) + 1
+            block[place] = number
+        counted: dict[int, int] = {}
+        for key, (standing, block) in blocks.items():
+            if any(block):
+                self._blocks[key] = _BLOCK.pack(*block)
+            elif standing is not None:
+                del self._blocks[key]
+            by = any(block) - (standing is not None)
+            for bit in self._bits_of(key) if by else ():
+                counted[bit] = counted.get(bit, 0) + by
+        self._filter.count(counted)
+        self._count_values(more, gone)
 
     def remove(self, networks: Iterable[Network]) -> None:
         """Those that are not there don't matter."""
-        self._change(dict.fromkeys(networks))
+        self.change((network, None) for network in set(networks))
 
     def items(self) -> Iterator[tuple[Network, Any]]:
         """All prefixes."""
@@ -146,35 +177,6 @@ class PrefixTable:
         self.sync({})
 
     # ---- below ----
-
-    def _change(self, table: Mapping[Network, Any]) -> None:
-        """New values of prefixes; None: it goes."""
-        if not table:
-            return
-        known = dict(self._blocks.packed_items()) if len(table) > MANY else None
-        numbers, more = self._numbered(table.values())
-        blocks: dict[bytes, tuple[bytes | None, list[int]]] = {}
-        gone: dict[int, int] = {}
-        for network, number in zip(table, numbers, strict=True):
-            key, place = self._place(network)
-            if key not in blocks:
-                standing = self._blocks.packed(key) if known is None else known.get(key)
-                blocks[key] = standing, list(self._numbers_of(standing))
-            block = blocks[key][1]
-            if block[place]:
-                gone[block[place]] = gone.get(block[place], 0) + 1
-            block[place] = number
-        counted: dict[int, int] = {}
-        for key, (standing, block) in blocks.items():
-            if any(block):
-                self._blocks[key] = _BLOCK.pack(*block)
-            elif standing is not None:
-                del self._blocks[key]
-            by = any(block) - (standing is not None)
-            for bit in self._bits_of(key) if by else ():
-                counted[bit] = counted.get(bit, 0) + by
-        self._filter.count(counted)
-        self._count_values(more, gone)
 
     def _numbered(self, values: Iterable[Any]) -> tuple[list[int], dict[bytes, tuple[int, int]]]:
         """The numbers of values, 0 of None; new ones are written. And how many times there is each value, with its number."""

@@ -114,8 +114,8 @@ class Router(Cube[RouterConfig]):
         before = self._selection
         if before is None or before.routes is not old.route or before.links.places != links.places:
             before = Selection(old.route, links)  # after a change that was taken back, or a restart
-        self._selection, touched = before.changed(new.route, gone, come)
-        tables.Writer(self.maps, new.route_table_size, numbers).change(touched, before.table, self._selection.table)
+        self._selection, changes = before.changed(new.route, gone, come)
+        tables.Writer(self.maps, new.route_table_size, numbers).change(changes, self._selection.table)
 
     def _apply_neighbours(self, change: Diff[RouterConfig], numbers: Mapping[str, int]) -> None:
         old, new = change.old, change.new

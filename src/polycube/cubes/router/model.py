@@ -27,6 +27,7 @@ from polycube.model import (
     Node,
     Uint32,
     VlanId,
+    host_address,
     key,
     leaf,
     listing,
@@ -59,7 +60,7 @@ def _neighbour(value: Any) -> Address:
 def _address(value: Any) -> Address:
     if not isinstance(value, str | ipaddress.IPv4Address | ipaddress.IPv6Address):
         raise ValueError("not text of an address")
-    return ipaddress.ip_address(value)
+    return host_address(value) if isinstance(value, str) else value
 
 
 def _type(parse: Any, name: str, expected: str, example: str) -> Any:

@@ -13,7 +13,7 @@ must have a next hop that can be reached; one that loses it later stays configur
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -52,6 +52,9 @@ class Entry:
     paths: tuple[Path, ...] = ()
 
 
+Change = tuple[Network, Entry | None, Entry | None]  # of what the data plane knows: before, after
+
+
 class Links:
     """What the addresses say: local routes, and which interface a next hop is at."""
 
@@ -61,6 +64,7 @@ class Links:
         self.own: dict[Address, str] = {}
         self._by_length: dict[tuple[int, int], dict[int, str]] = {}
         self._ways: dict[tuple[Address | str, str | None], Entry | None] = {}
+        self._wrong: dict[tuple[Address | str, str | None], str | None] = {}
         for place in places.values():
             for address in routed(place):
                 self.own[address.ip] = place.name
@@ -115,17 +119,12 @@ class Links:
         hop, network = route.nexthop, route.network
         if network.is_multicast or is_link_local6(network.network_address):
             return f"is refused: {network} is not routed"
-        if hop in NOWHERE:
-            return f"is refused: a {hop} route has no interface" if route.interface is not None else None
-        if isinstance(hop, str):
-            return "is refused: local routes come from the addresses of the ports"
-        if hop.version != network.version:
+        if not isinstance(hop, str) and hop.version != network.version:
             return f"is refused: network {network} and next hop {hop} are not of one IP version"
-        if hop.is_multicast or hop.is_unspecified or hop.is_loopback:
-            return f"is refused: expected the address of another router as next hop, not {hop}"
-        if is_link_local6(hop) and route.interface is None:
-            return f"is refused: a link-local next hop such as {hop} needs an interface"
-        return None
+        key = (hop, route.interface)
+        if key not in self._wrong:
+            self._wrong[key] = _wrong(*key)
+        return self._wrong[key]
 
     def objection(self, route: Route) -> str | None:
         """Why a route can't be added to these ports."""
@@ -137,6 +136,19 @@ class Links:
         if route.interface is not None:
             return f"is refused: no port {route.interface}{suggest(route.interface, self.places)}"
         return f"is refused: next hop {route.nexthop} is in no network of the ports; add an address there, or give the interface"
+
+
+def _wrong(hop: Address | str, interface: str | None) -> str | None:
+    """Why nothing can be routed by a next hop."""
+    if hop in NOWHERE:
+        return f"is refused: a {hop} route has no interface" if interface is not None else None
+    if isinstance(hop, str):
+        return "is refused: local routes come from the addresses of the ports"
+    if hop.is_multicast or hop.is_unspecified or hop.is_loopback:
+        return f"is refused: expected the address of another router as next hop, not {hop}"
+    if is_link_local6(hop) and interface is None:
+        return f"is refused: a link-local next hop such as {hop} needs an interface"
+    return None
 
 
 def _rank(entry: Entry) -> int:
@@ -173,10 +185,12 @@ class Selection:
 
     def of(self, network: Network) -> Entry | None:
         """One network's entry."""
+        return self._entry(network, self.by_network.get(network, ()))
+
+    def _entry(self, network: Network, routes: Sequence[Route]) -> Entry | None:
         local = self.links.entries.get(network)
         if local is not None:
             return local
-        routes = self.by_network.get(network, ())
         if len(routes) == 1:
             return self.links.way(routes[0])
         ways = [way for route in winners(routes, self.links) if (way := self.links.way(route)) is not None]
@@ -184,26 +198,33 @@ class Selection:
             return ways[0] if ways else None
         return Entry(kind=Kind.MULTIPATH, paths=tuple((way.interface, way.gateway) for way in ways if way.gateway is not None))
 
-    def changed(self, routes: Mapping[object, Route], gone: Iterable[Route], come: Iterable[Route]) -> tuple[Selection, set[Network]]:
-        """The selection for other routes, given the difference, and the networks that it is about. This one stays as it is."""
+    def changed(self, routes: Mapping[object, Route], gone: Iterable[Route], come: Iterable[Route]) -> tuple[Selection, list[Change]]:
+        """The selection for other routes, given the difference, and what that means for networks. This one stays as it is."""
         after = Selection.__new__(Selection)
         after.routes, after.links = routes, self.links
-        after.by_network, after.table, touched = self.by_network.copy(), self.table.copy(), set[Network]()
+        after.by_network, after.table = self.by_network.copy(), self.table.copy()
+        found: dict[Network, tuple[Route, ...]] = {}
         for route in gone:
-            touched.add(route.network)
-            after.by_network[route.network] = tuple(one for one in after.by_network[route.network] if one is not route)
+            of = found.get(route.network)
+            found[route.network] = tuple(one for one in (self.by_network[route.network] if of is None else of) if one is not route)
         for route in come:
-            touched.add(route.network)
-            after.by_network[route.network] = (*after.by_network.get(route.network, ()), route)
-        for network in touched:
-            if not after.by_network[network]:
+            of = found.get(route.network)
+            found[route.network] = (*(self.by_network.get(route.network, ()) if of is None else of), route)
+        changes = []
+        for network, mine in found.items():
+            if mine:
+                after.by_network[network] = mine
+            else:
                 del after.by_network[network]
-            entry = after.of(network)
+            before, entry = self.table.get(network), after._entry(network, mine)
+            if entry == before:
+                continue
+            changes.append((network, before, entry))
             if entry is not None:
                 after.table[network] = entry
             else:
-                after.table.pop(network, None)
-        return after, touched
+                del after.table[network]
+        return after, changes
 
 
 def local_routes(links: Links) -> list[dict[str, str | int | bool]]:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polycube.cubes.router.interface import Interface
 from polycube.cubes.router.neighbour import Key, Seen
-from polycube.cubes.router.routes import LENGTH, PATHS, Entry, Kind, Path
+from polycube.cubes.router.routes import LENGTH, PATHS, Change, Entry, Kind, Path
 from polycube.net.addr import Address, Mac, Network
 from polycube.toolkit import lpm, maglev, tokenbucket
 from polycube.toolkit.lpm import PrefixTable
@@ -46,27 +46,25 @@ class Writer:
     def sync(self, table: Mapping[Network, Entry]) -> None:
         """Makes the maps hold this table, whatever is there."""
         for version in (4, 6):
-            self._tables[version].sync({network: self._value(version, entry) for network, entry in self._known(table, version)})
+            mine = ((network, entry) for network, entry in table.items() if network.version == version and self._is_known(entry))
+            self._tables[version].sync({network: self._value(version, entry) for network, entry in mine})
         self._forget_groups(table.values())
 
-    def change(self, touched: Iterable[Network], before: Mapping[Network, Entry], after: Mapping[Network, Entry]) -> None:
-        """Writes what differs between two tables, in the networks where they may."""
-        networks = [network for network in touched if before.get(network) != after.get(network)]
-        multipath = False
+    def change(self, changes: Sequence[Change], after: Mapping[Network, Entry]) -> None:
+        """Writes what has changed, and leads to a table."""
         for version in (4, 6):
-            mine = [network for network in networks if network.version == version]
-            there = {network: after[network] for network in mine if network in after}
-            self._tables[version].update({network: self._value(version, entry) for network, entry in self._known(there, version)})
-            self._tables[version].remove(network for network in mine if network not in after)
-            multipath |= any(before[network].kind is Kind.MULTIPATH for network in mine if network in before)
-        if multipath:
+            values = (
+                (network, None if entry is None or not self._is_known(entry) else self._value(version, entry))
+                for network, _, entry in changes
+                if network.version == version
+            )
+            self._tables[version].change(values)
+        if any(entry is not None and entry.kind is Kind.MULTIPATH for _, entry, _ in changes):
             self._forget_groups(after.values())
 
-    def _known(self, table: Mapping[Network, Entry], version: int) -> Iterator[tuple[Network, Entry]]:
-        """Those of a version whose interfaces the data plane has."""
-        for network, entry in table.items():
-            if network.version == version and all(name in self._numbers for name in ([entry.interface] if entry.interface else [])):
-                yield network, entry
+    def _is_known(self, entry: Entry) -> bool:
+        """Whether the data plane has its interface."""
+        return not entry.interface or entry.interface in self._numbers
 
     def _value(self, version: int, entry: Entry) -> bytes:
         packed = self._packed.get((version, entry))
