@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from scenes import BROADCAST, bridge, clear, frame
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +160,24 @@ def test_a_restart_goes_well_although_a_service_fails(daemon: Daemon, hosts: lis
 def test_neither_clang_nor_headers_nor_llvm_tools_are_needed(
     daemons: Callable[..., Daemon], daemon: Daemon, hosts: list[Host], tmp_path: Path
 ) -> None:
+    """A daemon from the wheel, as pip installs it, on a machine with nothing but its libraries."""
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+    )
+    [wheel] = tmp_path.glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
     daemon.stop()  # there is one at a time
     try:
         tools = tmp_path / "bin"
         tools.mkdir()
         for name in ("ip", "ping"):
             (tools / name).symlink_to(str(shutil.which(name)))
-        bare = daemons(cache=tmp_path / "cache", environment={"PATH": str(tools), "CLANG": str(tmp_path / "none"), "PYTHONPATH": ""})
+        environment = {"PATH": str(tools), "CLANG": str(tmp_path / "none"), "PYTHONPATH": str(site)}
+        which = [sys.executable, "-c", "import polycube.cubes.router as one; print(one.__file__)"]
+        assert subprocess.check_output(which, env=environment, text=True).startswith(str(site))
+        bare = daemons(cache=tmp_path / "cache", environment=environment)
         bare.bpffs = daemon.bpffs.with_name("polycube_bare")
         bare.wipe()
         with bare:

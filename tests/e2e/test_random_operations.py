@@ -21,7 +21,7 @@ from polycube.testing.hosts import Lab, eventually
 
 SERVICES = ("simplebridge", "helloworld", "simpleforwarder", TRANSPARENT)
 TYPES = ("TC", "XDP_DRV")
-LIVES = 40  # operations between two ends of the daemon
+LIFE = 20  # operations, at least, between two ends of the daemon
 names = st.sampled_from(["a", "b", "c", "t", "u"])
 ports = st.sampled_from(["p", "q", "r"])
 netdevs = st.sampled_from(["v1", "v2", "v3", "v9"])
@@ -37,9 +37,11 @@ class Operations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = PlainModel(["v1", "v2", "v3"])
+        self.age = 0
 
     def ask(self, expected: bool, method: str, path: str, body: Any = None) -> None:
         type(self).count += 1
+        self.age += 1
         answer = self.daemon.rest(method, path, body)
         said = f"{method} {path} {body}: {answer.status} {answer.text}"
         assert answer.ok if expected else 400 <= answer.status < 500, f"{said}; expected to {'succeed' if expected else 'be refused'}"
@@ -102,10 +104,11 @@ class Operations(RuleBasedStateMachine):
     def set_aging(self, name: str, seconds: int) -> None:
         self.ask(self.model.set_aging(name, seconds), "PATCH", f"{self.path(name)}/fdb/aging-time", seconds)
 
-    @precondition(lambda self: self.count % LIVES == LIVES - 1)
+    @precondition(lambda self: self.age >= LIFE)
     @rule(killed=st.booleans())
     def restart(self, killed: bool) -> None:
         type(self).count += 1
+        self.age = 0
         if killed:
             self.daemon.crash()
         else:
