@@ -77,14 +77,10 @@ class Batch:
         self._view = view
         self._address = address
         self._parts = array("Q")  # of struct iovec: address and length of each
+        self.size = 0  # bytes of all records
 
     def __len__(self) -> int:
         return len(self._parts) >> 1
-
-    @property
-    def size(self) -> int:
-        """Bytes of all records."""
-        return sum(self._parts[1::2])
 
     def __iter__(self) -> Iterator[memoryview]:
         for begin, length in zip(self._parts[::2], self._parts[1::2], strict=True):
@@ -101,9 +97,10 @@ class Batch:
         """Records that begin at an offset, and so many bytes behind one another."""
         begin += self._address
         more = array("Q", bytes(16 * len(lengths)))
-        more[::2] = array("Q", range(begin, begin + step * len(lengths), step))
+        more[::2] = array("Q", list(range(begin, begin + step * len(lengths), step)))  # of a list: four times as fast as of the range
         more[1::2] = array("Q", lengths)
         self._parts += more
+        self.size += sum(lengths)
 
 
 class RingReader:
