@@ -197,7 +197,9 @@ def packetcapture(chain: Chain) -> Subject:
     def sums(count: int) -> None:
         counts = cube.map("counts").percpu(0)
         assert sum(one["taken"] for one in counts) == wanted[0]
-        copies = len(list(reader.read()))
+        copies = 0
+        while batch := reader.read():
+            copies += len(batch)
         reader.close()
         assert copies + sum(one["lost"] for one in counts) == wanted[0]
 
@@ -248,7 +250,8 @@ def standing(hook: Hook, service: Callable[[Chain], Subject]) -> Iterator[tuple[
             cube.write_port(port, next=NEXT_NETDEV, target=stage.far, id=id)
             if hook == Hook.XDP:
                 stage.maps["pcn_netdevs"].set(u32(id), u32(stage.far))
-        stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(cube.ids[0]))
+        if not cube.function.transparent:
+            stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(cube.ids[0]))
         program = cube.program("ingress" if cube.function.transparent else "entry")
         with kept(hook, program):
             yield subject, program, lambda frame: context(hook, frame, stage.near)

@@ -105,6 +105,7 @@ def ip(**fields):
         bytes(E / ARP())[:40],
         bytes(E / IPv6(plen=100) / UDP()),
         bytes(E / IPv6())[:50],
+        bytes(E / IPv6(nh=44, plen=0)) + bytes(E / IPv6ExtHdrFragment(offset=2))[14:] + bytes(8),  # a fragment header in the padding
         E / IPv6(nh=0, plen=0),
         bytes(E / Dot1Q(vlan=1))[:16] + b"\0",
         bytes(E / IPv6() / ICMPv6EchoRequest())[:-4],

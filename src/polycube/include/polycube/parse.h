@@ -175,6 +175,8 @@ static __always_inline int pcn_parse_ipv6(struct pcn_ctx *ctx, struct pcn_packet
 			extension = &whole->header;
 			pkt->fragment_id = whole->id;
 			length = sizeof(*whole);
+			if (at + length > pkt->end)
+				return PCN_DROP_MALFORMED;
 			if (extension->fragment & bpf_htons(0xfff8)) {
 				pkt->fragment = PCN_FRAGMENT_LATER;
 				pkt->l4_proto = extension->next;
