@@ -7,9 +7,11 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from scapy.contrib.mpls import MPLS
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, LLC, Dot1Q, Ether
+from scapy.layers.ppp import PPP, PPPoE
 from scapy.packet import Raw
 
 from polycube.compiler.code import Code, CodeError, Language
@@ -209,6 +211,8 @@ def traffic() -> list[bytes]:
     frames = [ether / one for one in inner]
     frames += [ether / Dot1Q(vlan=7, prio=3) / one for one in inner]
     frames += [Ether(**ETHER, type=0x88A8) / Dot1Q(vlan=9) / Dot1Q(vlan=7) / one for one in inner[:3]]
+    labels = MPLS(label=100, s=0) / MPLS(label=16, s=1)
+    frames += [ether / labels / inner[0], ether / Dot1Q(vlan=7) / labels / inner[5], ether / PPPoE() / PPP() / inner[0]]
     frames += [ether / LLC() / Raw(b"x" * 40), Ether(**{**ETHER, "dst": "ff:ff:ff:ff:ff:ff"}) / ARP(), Ether(**ETHER) / Raw(b"\x45")]
     return [bytes(frame) for frame in frames]
 
@@ -232,6 +236,9 @@ EXPRESSIONS = [
     "portrange 50-60 or udp[4:2] % 7 = 5",
     "ip6 protochain 6",
     "ip protochain 17 or llc",
+    "mpls 100 and mpls 16 and host 10.0.0.1",
+    "vlan 7 and mpls 100",
+    "pppoes and tcp port 80",
 ]
 
 
