@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from polycube.compiler.function import UnitSpec
@@ -15,6 +16,8 @@ from polycube.model import Diff, Edit, edit, load
 from polycube.testing.harness import CubeUnderTest
 from polycube.testing.result import Result
 from polycube.testing.stage import emit
+from polycube.toolkit import tokenbucket
+from polycube.toolkit.vantage import set_limit
 
 C = TypeVar("C", bound=Cube[Any])
 UUID = "5c1f0a52-0000-4000-8000-000000000001"
@@ -86,6 +89,20 @@ class Lab(Generic[C]):
     def edit(self, *edits: Edit) -> None:
         assert self.service.current
         self.configure(edit(self.service.current, edits), self.service.current)
+
+    @contextmanager
+    def limited(self, frames: int) -> Iterator[None]:
+        """Within, so many frames go up, and one more with each second."""
+        self.cube.map("vantage_limit")[0] = {"rate": tokenbucket.rate(1, frames)}
+        yield
+        set_limit(self.service.maps)
+
+    def flooded(self, packet: Any, port: int, count: int, reason: str) -> int:
+        """How many of so many packets went up; the others must have been dropped for this reason."""
+        before = self.cube.drops().get(reason, 0)
+        up = sum(bool(self.cube.send(packet, port).events) for _ in range(count))
+        assert self.cube.drops().get(reason, 0) - before == count - up
+        return up
 
     # ---- Host ----
 

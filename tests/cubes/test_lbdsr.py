@@ -209,6 +209,14 @@ def test_what_is_too_big_once_encapsulated_is_answered(lab: Lab[Lbdsr], kind: st
     lab.send(IN / IP(src="10.1.2.3", dst=VIP4) / UDP() / bytes(1400)).forwarded(1)
 
 
+def test_a_flood_of_what_is_too_big_is_cut_and_flows_go_on(lab: Lab[Lbdsr]) -> None:
+    encapsulate(lab, "IPIP", 4, mtu=1400)
+    with lab.limited(5):
+        large = IN / IP(src="10.1.2.3", dst=ONE4, flags="DF") / TCP(dport=80) / bytes(1400)
+        assert 5 <= lab.flooded(large, 0, 40, "too_big") < 40
+        lab.send(IN / IP(src="10.1.2.3", dst=ONE4) / TCP(dport=80)).forwarded(1)
+
+
 def test_an_icmp_error_goes_to_the_server_that_it_is_for(lab: Lab[Lbdsr]) -> None:
     mine = macs(lab, range(1, 40, 2))
     for flow, mac in mine.items():

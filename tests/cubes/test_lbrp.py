@@ -468,6 +468,14 @@ def test_frames_for_the_cube_s_own_host_go_up(lab: Lab[Lbrp]) -> None:
     lab.send(other, BEHIND).forwarded(FRONT, other)
 
 
+def test_a_flood_for_the_cube_s_own_host_is_cut_and_flows_go_on(lab: Lab[Lbrp]) -> None:
+    lab.reset(config(probe={"ip": "10.9.0.250/24", "mac": "02:00:00:00:00:77"}))
+    with lab.limited(5):
+        frame = Ether(src=ROUTER, dst="02:00:00:00:00:77") / IP(dst="10.9.0.250") / TCP(flags="SA")
+        assert 5 <= lab.flooded(frame, BEHIND, 40, "control_limit") < 40
+        chosen(lab, 4, 1000)
+
+
 def test_services_come_and_go_without_a_trace(lab: Lab[Lbrp]) -> None:
     lab.edit(*(Edit(Op.DELETE, ("service", str(one.vip), str(one.vport), str(one.proto))) for one in lab.service.current.service.values()))
     maps = ("services", "targets", "members", "maglev_rows", "vips")
