@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ import rates
 import yardstick
 from figures import Found, Row, compared
 
-from polycube.bpf import u32, xdp_md
+from polycube.bpf import Map, u32, xdp_md
 from polycube.compiler.function import Hook
 from polycube.cubes.ddosmitigator.model import DdosmitigatorConfig
 from polycube.cubes.ddosmitigator.tables import table_sizes
@@ -164,7 +165,19 @@ def packets(folder: Path, quick: bool) -> Found:
                     if number <= subject.most:
                         subject.drops.setdefault(name, []).append(rate(subject))
             rows += rows_of(name, made)
+            if number == max(SIZES.values()):
+                rows.append(Row(f"kernel memory of a cube with {name}", memory(daemon, "dx") / 2**20, unit="MiB"))
     return rows, {"ddosmitigator": [{"name": one.name, "drops": one.drops, "loads": one.loads} for one in made]}
+
+
+def memory(daemon: Daemon, cube: str) -> int:
+    """Bytes that the kernel holds for the cube's maps."""
+    total = 0
+    for path in (daemon.bpffs / "cubes" / daemon.get(f"ddosmitigator/{cube}/uuid")).iterdir():
+        with Map.open(path) as standing:
+            found = re.search(r"memlock:\s+(\d+)", Path(f"/proc/self/fdinfo/{standing.fd}").read_text())
+            total += int(found[1]) if found else 0
+    return total
 
 
 def rows_of(name: str, made: list[Dropper]) -> list[Row]:

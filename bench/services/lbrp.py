@@ -130,6 +130,14 @@ def lbdsr(subject: Balancer, daemon: Daemon) -> None:
     daemon.post(f"lbdsr/{subject.tag}", {"type": "XDP_DRV" if subject.xdp else "TC", **body})
 
 
+def forwarder(subject: Balancer, daemon: Daemon) -> None:
+    """The way in and out, and nothing between."""
+    actions = [{"inport": "p0", "action": "FORWARD", "outport": "p1"}, {"inport": "p1", "action": "FORWARD", "outport": "p0"}]
+    ports = [{"name": f"p{number}", "peer": f"{subject.tag}{number}"} for number in (0, 1)]
+    type = "XDP_DRV" if subject.xdp else "TC"
+    daemon.post(f"simpleforwarder/{subject.tag}", {"type": type, "ports": ports, "actions": actions})
+
+
 def subjects() -> list[Balancer]:
     """All that is compared."""
     return [
@@ -142,6 +150,7 @@ def subjects() -> list[Balancer]:
         Balancer("lbrp and router, TC", "lu", True, False, make_up=lbrp),
         Balancer("lbdsr, XDP", "ld", True, True, make_up=lbdsr, linked=True, direct=True),
         Balancer("lbdsr, TC", "le", True, False, make_up=lbdsr, linked=True, direct=True),
+        Balancer("forwarding only, XDP", "lf", True, True, make_up=forwarder, linked=True, direct=True),
     ]
 
 
@@ -184,7 +193,7 @@ def forget(subject: Balancer) -> None:
     """Flows of the round before are new ones again."""
     if subject.make_up is lbrp:
         _daemon[0].post(f"lbrp/{subject.tag}/session/flush", {})
-    elif subject.make_up is not lbdsr:
+    elif subject.make_up not in (lbdsr, forwarder):
         subprocess.run(["ip", "netns", "exec", f"{subject.tag}r", "conntrack", "-F"], capture_output=True)
 
 
@@ -241,7 +250,7 @@ def measure(folder: Path, quick: bool) -> Found:
             rows.append(compared(f"{name}, 100 backends, 10,000 flows, packets: to {peer.name}", by[name].packets, peer.packets, aim))
         rows.append(compared(f"{name}, new flows a second: to {peers[0].name}", by[name].new, peers[0].new))
         rows.append(compared(f"{name}, new flows a second: to {peers[2].name}", by[name].new, peers[2].new))
-    for name in ("lbdsr, XDP", "lbdsr, TC"):
+    for name in ("lbdsr, XDP", "lbdsr, TC", "forwarding only, XDP"):
         rows.append(compared(f"{name}, packets: to {peers[0].name}", by[name].packets, peers[0].packets))
     for subject in made:
         if subject.packets and subject.new:
