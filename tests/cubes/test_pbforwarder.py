@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,79 +14,23 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-from polycube.core.cube import PortFacts
 from polycube.cubes.pbforwarder import Pbforwarder
-from polycube.cubes.pbforwarder.model import PbforwarderConfig
-from polycube.model import Diff, Edit, ModelError, Op, edit, load
+from polycube.model import Edit, ModelError, Op
+from polycube.testing.control import ControlPlane
+from polycube.testing.harness import CubeUnderTest
 
 A, B, C = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
 PORTS = [{"name": f"p{number}"} for number in range(3)]
 
 
-class View:
-    """A map of the stage as `apply` sees it: writes go to the kernel at once."""
-
-    def __init__(self, view: Any) -> None:
-        self._view = view
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._view, name)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._view[key] = value
-
-    def load(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
-        kernel = self._view.kernel
-        array = kernel.info.type in (2, 6)
-        given = list(entries)
-        for key in [key for key, value in given if value is None and not array]:
-            kernel.delete(key)
-        kernel.set_many(
-            (key, bytes(kernel.info.value_size) if value is None else value) for key, value in given if value is not None or array
-        )
-
-
-class Views:
-    def __init__(self, made: Any) -> None:
-        self._made = made
-
-    def __getitem__(self, name: str) -> View:
-        return View(self._made.map(name))
-
-
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, text: str, **_: Any) -> None:
-        self.lines.append(text)
-
-
-class Lab:
+class Lab(ControlPlane[Pbforwarder]):
     """pb1 with three ports."""
 
-    def __init__(self, made: Any, rules: list[dict[str, Any]]) -> None:
-        self.made = made
-        self.pb = self.fresh()
-        self.configure(load(PbforwarderConfig, {"name": "pb1", "ports": PORTS, "rules": rules}))
-
-    def fresh(self) -> Pbforwarder:
-        """The control plane as a new process makes it."""
-        made = Pbforwarder("pb1", "u", Views(self.made), {}, None, Log())  # type: ignore[arg-type]
-        made.ports = {f"p{number}": PortFacts(f"p{number}", number, number + 1, up=True) for number in range(3)}
-        return made
-
-    def configure(self, new: PbforwarderConfig) -> None:
-        old = self.pb.current
-        self.pb.apply(Diff(old, new))
-        self.pb.current = new
-
-    def edit(self, *edits: Edit) -> None:
-        assert self.pb.current
-        self.configure(edit(self.pb.current, edits))
+    def __init__(self, made: CubeUnderTest, rules: list[dict[str, Any]]) -> None:
+        super().__init__(made, Pbforwarder, {"ports": PORTS, "rules": rules}, "pb1")
 
     def counts(self) -> dict[int, tuple[int, int]]:
-        return {one["id"]: (one["packets"], one["bytes"]) for one in self.pb.state()["rules"]}
+        return {one["id"]: (one["packets"], one["bytes"]) for one in self.service.state()["rules"]}
 
 
 @pytest.fixture
@@ -150,7 +93,7 @@ def test_rule_takes_the_frames_it_asks_for_and_no_others(lab: Any) -> None:
     for number, (asked, expected) in enumerate(each(FIELDS)):
         made.edit(Edit(Op.REPLACE, ("rules",), [forward(number, "p2", **asked)]))
         for what, packet in ALL.items():
-            result = made.made.send(packet)
+            result = made.send(packet)
             if what in expected:
                 result.forwarded(2, packet)
             else:
@@ -160,17 +103,17 @@ def test_rule_takes_the_frames_it_asks_for_and_no_others(lab: Any) -> None:
 
 def test_lowest_number_decides_with_gaps_and_whatever_the_order_of_creation(lab: Any) -> None:
     made = lab(forward(70, "p2"), {"id": 5, "dst_port": 80}, forward(9, "p1", l4_proto="TCP"))
-    made.made.send(TCP4).dropped("policy")
-    made.made.send(V4 / TCP(dport=443)).forwarded(1)
-    made.made.send(V4 / UDP(dport=53)).forwarded(2)
+    made.send(TCP4).dropped("policy")
+    made.send(V4 / TCP(dport=443)).forwarded(1)
+    made.send(V4 / UDP(dport=53)).forwarded(2)
     made.edit(Edit(Op.DELETE, ("rules", "5")))
-    made.made.send(TCP4).forwarded(1)
+    made.send(TCP4).forwarded(1)
 
 
 def test_slow_path_gets_the_frame_and_counts_it(lab: Any) -> None:
     made = lab({"id": 0, "action": "SLOWPATH", "l4_proto": "UDP"})
-    made.made.send(UDP6).slowpath(1, packet=UDP6)
-    made.made.send(TCP6).dropped("no_rule")
+    made.send(UDP6).slowpath(1, packet=UDP6)
+    made.send(TCP6).dropped("no_rule")
     assert made.counts() == {0: (1, len(UDP6))}
 
 
@@ -188,7 +131,7 @@ MALFORMED = {
 def test_malformed_frame_is_dropped(lab: Any) -> None:
     made = lab(forward(0, "p2", src_mac=A), forward(1, "p1"))
     for frame in each(MALFORMED):
-        made.made.send(frame).dropped("malformed")
+        made.send(frame).dropped("malformed")
 
 
 ODD = {
@@ -202,7 +145,7 @@ ODD = {
 def test_odd_frame_is_matched_by_what_it_has(lab: Any) -> None:
     made = lab(forward(0, "p2", dst_port=80))
     for packet, port in each(ODD):
-        result = made.made.send(packet)
+        result = made.send(packet)
         if port is None:
             result.dropped("no_rule")
         else:
@@ -211,16 +154,14 @@ def test_odd_frame_is_matched_by_what_it_has(lab: Any) -> None:
 
 def test_change_keeps_the_counters_of_other_rules_also_across_a_restart(lab: Any) -> None:
     made = lab(forward(0, "p1", l4_proto="TCP"), forward(5, "p2"))
-    made.made.send(TCP4)
-    made.made.send(UDP4)
+    made.send(TCP4)
+    made.send(UDP4)
     made.edit(Edit(Op.CREATE, ("rules", "3"), {"dst_port": 53}))
     assert {number: packets for number, (packets, _) in made.counts().items()} == {0: 1, 3: 0, 5: 1}
-    current = made.pb.current
-    made.pb = made.fresh()
-    made.pb.current = current
+    made.adopt()
     assert {number: packets for number, (packets, _) in made.counts().items()} == {0: 1, 3: 0, 5: 1}
     made.edit(Edit(Op.MERGE, ("rules", "5"), {"out_port": "p0"}))
-    made.made.send(V4 / UDP(dport=54)).forwarded(0)
+    made.send(V4 / UDP(dport=54)).forwarded(0)
     assert {number: packets for number, (packets, _) in made.counts().items()} == {0: 1, 3: 0, 5: 2}
 
 
@@ -248,7 +189,7 @@ def test_rule_that_makes_no_sense_is_refused_in_one_sentence(lab: Any, hook: str
         with pytest.raises(ModelError) as caught:
             made.edit(Edit(Op.MERGE, ("rules",), [rule]))
         assert sentence in str(caught.value) and "\n" not in str(caught.value)
-        made.made.send(TCP4).forwarded(1)
+        made.send(TCP4).forwarded(1)
 
 
 @pytest.mark.parametrize("hook", ["xdp"])
@@ -326,7 +267,7 @@ def test_random_rules_decide_as_the_first_that_matches(lab: Any, version: int) -
         packet = packet / (IP if version == 4 else IPv6)(src=source, dst=target) / (TCP if proto == "TCP" else UDP)(**ports)
         frame = {"src_ip": ipaddress.ip_address(source), "dst_ip": ipaddress.ip_address(target), "l4_proto": proto, "vlan": vlan}
         expected = plain(rules, frame | {"src_port": ports["sport"], "dst_port": ports["dport"]})
-        result = made.made.send(packet)
+        result = made.send(packet)
         if expected is None:
             result.dropped("no_rule")
         else:

@@ -21,7 +21,6 @@ from polycube.testing.hosts import Lab, eventually
 
 SERVICES = ("simplebridge", "helloworld", "simpleforwarder", TRANSPARENT)
 TYPES = ("TC", "XDP_DRV")
-LIFE = 20  # operations, at least, between two ends of the daemon
 names = st.sampled_from(["a", "b", "c", "t", "u"])
 ports = st.sampled_from(["p", "q", "r"])
 netdevs = st.sampled_from(["v1", "v2", "v3", "v9"])
@@ -33,6 +32,7 @@ class Operations(RuleBasedStateMachine):
 
     daemon: ClassVar[Daemon]
     count: ClassVar[int] = 0
+    life: ClassVar[int]  # operations, at least, between two ends of the daemon
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Operations(RuleBasedStateMachine):
     def set_aging(self, name: str, seconds: int) -> None:
         self.ask(self.model.set_aging(name, seconds), "PATCH", f"{self.path(name)}/fdb/aging-time", seconds)
 
-    @precondition(lambda self: self.age >= LIFE)
+    @precondition(lambda self: self.age >= self.life)
     @rule(killed=st.booleans())
     def restart(self, killed: bool) -> None:
         type(self).count += 1
@@ -136,7 +136,7 @@ def held(daemon: Daemon) -> Counter[str]:
     return found
 
 
-def run(daemon: Daemon, lab: Lab, sequences: int, steps: int) -> int:
+def run(daemon: Daemon, lab: Lab, sequences: int, steps: int, life: int) -> int:
     """Returns the number of operations."""
     lab.some(3)
     for number, (service, type) in enumerate((service, type) for service in SERVICES for type in TYPES):
@@ -144,7 +144,7 @@ def run(daemon: Daemon, lab: Lab, sequences: int, steps: int) -> int:
         daemon.post(f"{service}/warm{number}", {"type": type, **body})
         daemon.delete(f"{service}/warm{number}")
     before = held(daemon)
-    Operations.daemon, Operations.count = daemon, 0
+    Operations.daemon, Operations.count, Operations.life = daemon, 0, life
     chosen = settings(
         max_examples=sequences,
         stateful_step_count=steps,
@@ -160,9 +160,10 @@ def run(daemon: Daemon, lab: Lab, sequences: int, steps: int) -> int:
 
 
 def test_a_hundred_operations(daemon: Daemon, lab: Lab) -> None:
-    assert run(daemon, lab, 3, 40) > 60
+    assert run(daemon, lab, 3, 40, 20) > 60
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_ten_thousand_operations(daemon: Daemon, lab: Lab) -> None:
-    assert run(daemon, lab, 110, 100) > 10_000
+    assert run(daemon, lab, 110, 100, 85) > 10_000

@@ -54,11 +54,12 @@ class Shapes:
     @staticmethod
     def read(*paths: Path) -> Shapes:
         """Reads one object for each hook; they agree, since they come from one source. Raises BpfError, OSError."""
-        return Shapes._parse(*(path.read_bytes() for path in paths))
+        return Shapes.of(*(path.read_bytes() for path in paths))
 
     @staticmethod
     @lru_cache(maxsize=32)
-    def _parse(*objects: bytes) -> Shapes:
+    def of(*objects: bytes) -> Shapes:
+        """The same, of objects in memory."""
         shapes = Shapes({}, {})
         for data in objects:
             with Object.open(data, "shapes") as opened:
