@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import polycube
 from polycube.testing.daemon import Daemon
 
 
@@ -36,3 +38,11 @@ def daemons(isolated: None, tmp_path: Path, cache: Path) -> Iterator[Callable[..
     yield make
     for daemon in made:
         daemon.close()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Another copy of the package, for scenes.rebuild()."""
+    target = tmp_path / "site" / "polycube"
+    shutil.copytree(Path(polycube.__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__"))
+    return target

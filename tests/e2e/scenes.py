@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
-from collections.abc import Iterable
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host
@@ -69,3 +76,74 @@ def frame(source: Host | str, destination: Host | str, payload: bytes, *, vlan: 
     ends = [mac(one if isinstance(one, str) else one.mac) for one in (destination, source)]
     tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
     return (b"".join(ends) + tag + b"\x88\xb5" + payload).ljust(size, b"\0")
+
+
+# ---- TCP that is looked at now and then ----
+
+
+@contextmanager
+def serving(host: Host, address: str, port: int = 5001) -> Iterator[list[tuple[str, bytes]]]:
+    """A TCP server on a host that answers each line with itself; a list of (peer's address, line)."""
+    seen: list[tuple[str, bytes]] = []
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def listen() -> socket.socket:
+        return socket.create_server((address, port), family=family)
+
+    def serve(listening: socket.socket) -> None:
+        threads = []
+        while True:
+            try:
+                connection, peer = listening.accept()
+            except OSError:
+                break
+            threads.append(threading.Thread(target=echo, args=(connection, peer[0]), daemon=True))
+            threads[-1].start()
+        for one in threads:  # a segment that comes after the caller's flush would open a session again
+            one.join(5)
+
+    def echo(connection: socket.socket, peer: str) -> None:
+        with connection, connection.makefile("rb") as lines:
+            for line in lines:
+                seen.append((peer, line))
+                connection.sendall(line)
+
+    listening = host.call(listen)
+    thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(5)
+
+
+class Talk:
+    """A connection that is asked now and then."""
+
+    def __init__(self, host: Host, address: str, port: int = 5001, wait: float = 20) -> None:
+        self.sock = host.call(lambda: socket.create_connection((address, port), timeout=wait))
+        self.lines = self.sock.makefile("rb")
+
+    def ask(self, text: bytes) -> bytes:
+        self.sock.sendall(text + b"\n")
+        return self.lines.readline().strip()
+
+    def close(self) -> None:
+        self.lines.close()
+        self.sock.close()
+
+
+# ---- other versions ----
+
+
+def rebuild(copy: Path, header: str, old: str, new: str, *services: str) -> None:
+    """Another build of these services in a copy of the package: a header of the data-plane library is not what it was."""
+    source = copy / "include" / "polycube" / header
+    text = source.read_text()
+    assert text.count(old) == 1
+    source.write_text(text.replace(old, new))
+    environment = {**os.environ, "PYTHONPATH": str(copy.parent)}
+    folders = [str(copy / "cubes" / service) for service in services]
+    subprocess.run([sys.executable, "-m", "polycube.compiler.build", *folders], check=True, env=environment, capture_output=True)

@@ -6,15 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scenes import bridge, chain, clear, everything, transparent
+from scenes import bridge, chain, clear, everything, rebuild, transparent
 
-import polycube
 from polycube.bpf import Map, MapType
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually, sh
@@ -167,31 +164,13 @@ def test_a_damaged_store_is_refused_in_one_sentence_and_not_touched(daemons: Cal
 # ---- upgrades ----
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """Another copy of the package."""
-    target = tmp_path / "site" / "polycube"
-    shutil.copytree(Path(polycube.__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
-
-
-def rebuild(copy: Path, old: str, new: str) -> None:
-    """Another build of simplebridge: its filtering database is the library's."""
-    source, folder = copy / "include" / "polycube" / "fdb.h", copy / "cubes" / "simplebridge"
-    text = source.read_text()
-    assert text.count(old) == 1
-    source.write_text(text.replace(old, new))
-    environment = {**os.environ, "PYTHONPATH": str(copy.parent)}
-    subprocess.run([sys.executable, "-m", "polycube.compiler.build", str(folder)], check=True, env=environment, capture_output=True)
-
-
 @pytest.mark.parametrize("type", ["TC", "XDP_SKB"])
 def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list[Host], copy: Path, type: str) -> None:
     """The new data plane drops what the old one flooded: frames to 01:80:c2:00:00:1f."""
     scene(daemon, hosts, type)
     before, known = everything(daemon), stations(daemon, "br1")
     units = {pin for pin in daemon.pins() if pin.startswith("units/")}
-    rebuild(copy, "bpf_htons(0xfff0)", "bpf_htons(0xffe0)")
+    rebuild(copy, "fdb.h", "bpf_htons(0xfff0)", "bpf_htons(0xffe0)", "simplebridge")
     daemon.environment["PYTHONPATH"] = str(copy.parent)
     try:
         with hosts[0].pinging(hosts[2]) as pinging:
@@ -209,7 +188,7 @@ def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list
 
 def test_entries_of_a_map_with_another_layout_are_said_to_be_lost(daemon: Daemon, hosts: list[Host], copy: Path) -> None:
     scene(daemon, hosts)
-    rebuild(copy, "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;")
+    rebuild(copy, "fdb.h", "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;", "simplebridge")
     daemon.environment["PYTHONPATH"] = str(copy.parent)
     since = len(daemon.log())
     try:
