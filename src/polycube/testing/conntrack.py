@@ -164,7 +164,7 @@ def _acknowledge(peer: End, ack: int) -> None:
 
 def _segment(known: Connection, me: End, peer: End, segment: Segment) -> bool:
     if not me.syn:
-        return segment.sender != known.opener
+        return segment.sender != known.opener and segment.flags == "A"
     room = peer.window or 1
     if not peer.syn_acked and not _acks_syn(peer, segment.ack):
         return False

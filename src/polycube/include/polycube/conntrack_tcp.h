@@ -54,7 +54,7 @@ static __always_inline void pcn_ct_tcp_open(struct pcn_ct *ct, const struct pcn_
 {
 	ct->resync = 0;
 	ct->scales = PCN_CT_UNSCALED << 4;
-	ct->side[PCN_CT_REPLY].una = ct->side[PCN_CT_REPLY].next = p->ack;
+	ct->side[PCN_CT_REPLY].una = ct->side[PCN_CT_REPLY].next = p->flags & PCN_CT_TCP_SYN ? 0 : p->ack; /* of a SYN it says nothing */
 	ct->side[PCN_CT_REPLY].window = 0;
 	pcn_ct_tcp_begin(ct, &ct->side[PCN_CT_ORIGINAL], p, PCN_CT_ORIGINAL);
 	if (!(p->flags & PCN_CT_TCP_SYN)) {
@@ -151,7 +151,7 @@ static __always_inline enum pcn_ct_label pcn_ct_tcp_segment(struct pcn_ct *ct, s
 	__u32 room = peer->window ? peer->window : 1, window = p->window << pcn_ct_tcp_shift(ct, way);
 
 	if (!(ct->flags & PCN_CT_SYN << way)) /* an answer to a SYN by an end that holds an old connection: it will be reset */
-		return way == PCN_CT_REPLY ? PCN_CT_ESTABLISHED : PCN_CT_INVALID;
+		return way == PCN_CT_REPLY && p->flags == PCN_CT_TCP_ACK ? PCN_CT_ESTABLISHED : PCN_CT_INVALID;
 	if (!(ct->flags & PCN_CT_SYN_ACKED << !way) && !pcn_ct_tcp_acks_syn(peer, p->ack))
 		return PCN_CT_INVALID;
 	if (pcn_ct_after(p->seq, me->una + room) || pcn_ct_after(me->una - room, p->end) || pcn_ct_after(p->ack, peer->next) ||
