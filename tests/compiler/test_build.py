@@ -83,8 +83,9 @@ def test_what_is_linked(folder):
     plain = recipe(UnitSpec(Function("own", folder), Hook.XDP))
     assert plain.frame == framework_bitcode("unit", Hook.XDP).read_bytes()
     assert [part.modules for part in plain.parts] == [((folder / "own.xdp.bc").read_bytes(),)]
-    transparent = recipe(UnitSpec(Function("own", folder, transparent=True), Hook.TC))
-    assert transparent.frame == framework_bitcode("unit", Hook.TC, transparent=True).read_bytes()
+    for variant in (Function("own", folder, transparent=True), Function("own", folder, span=True)):
+        frame = recipe(UnitSpec(variant, Hook.TC)).frame
+        assert frame == framework_bitcode("unit", Hook.TC, variant).read_bytes() != framework_bitcode("unit", Hook.TC).read_bytes()
     assert recipe(Helper("own", folder, Hook.TC)).parts == ()
     assert type(plain).unpack(plain.pack()) == plain
 

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from polycube.core.operation import Key, Kind, Operation, plan, rank
-from polycube.core.topology import ANY_PORT, HOST_BASE, VETH_BASE, CubeSpec, NetdevSpec, PortSpec, World, build, endless_loop, hooks
+from polycube.core.topology import (
+    ANY_PORT,
+    HOST_BASE,
+    SHADOW_BASE,
+    VETH_BASE,
+    CubeSpec,
+    NetdevSpec,
+    PortSpec,
+    World,
+    build,
+    endless_loop,
+    hooks,
+)
 
 NETDEVS = {name: NetdevSpec(name, index) for index, name in enumerate(("v1", "v2", "v3"), 10)}
 
@@ -138,6 +150,34 @@ def test_a_port_to_the_host_gets_a_veth_pair_of_its_own() -> None:
     assert port_of(resources, "br", 0)["target"] == index + 1 and states["br", "a"].up
     long = build(world(standard("bridge-of-office", 1, PortSpec("a", 0, 5, ":host"))))[0]
     assert long[Key(Kind.HOST, (index,))]["name"] == "pcn-5"
+
+
+@pytest.mark.parametrize(("hook", "mode"), [("tc", ""), ("xdp", "drv")])
+def test_a_shadow_cube_gets_a_namespace_and_a_veth_into_it_for_each_port(hook: str, mode: str) -> None:
+    cube = standard("r", 1, PortSpec("a", 0, 5, "v1"), PortSpec("b", 1, 6), hook=hook, mode=mode)
+    jumbo = NetdevSpec("v1", 10, mtu=9000)
+    plain, shadow = build(world(cube, v1=jumbo))[0], build(world(replace(cube, shadow=True), v1=jumbo))[0]
+    more = {key: value for key, value in shadow.items() if plain.get(key) != value}
+    assert more.pop(Key(Kind.CFG, ("uuid-r", f"{hook}-r")))["pcn_shadow_base"] == SHADOW_BASE.to_bytes(4, "little").hex()
+    assert more == {
+        Key(Kind.NAMESPACE, ("pcn-r",)): {"uuid": "uuid-r"},
+        Key(Kind.SHADOW, (SHADOW_BASE + 5,)): {"namespace": "pcn-r", "name": "a", "mode": mode, "mtu": 9000, "up": True},
+        Key(Kind.SHADOW, (SHADOW_BASE + 6,)): {"namespace": "pcn-r", "name": "b", "mode": mode, "mtu": 1500, "up": False},
+        Key(Kind.LEAD, (SHADOW_BASE + 5,)): {"slot": 2, "port": 0},
+        Key(Kind.LEAD, (SHADOW_BASE + 6,)): {"slot": 2, "port": 1},
+    }
+    assert [operation.key.kind for operation in plan(shadow, plain).last] == [Kind.NAMESPACE]
+
+
+def test_nothing_passes_a_port_that_is_set_down_in_its_namespace() -> None:
+    filter, other = transparent("t", 3, (8, 9)), standard("o", 2, PortSpec("y", 0, 7, "r:b"))
+    cube = standard("r", 1, PortSpec("a", 0, 5, "v1", ("t",)), PortSpec("b", 1, 6, "o:y"), PortSpec("c", 2, 10, "v2"), shadow=True)
+    resources, states = build(replace(world(cube, other, filter), shut=frozenset({5, 6, 10})))
+    assert states["r", "a"].reason == "a is set down in the namespace pcn-r"
+    assert states["o", "y"].reason == "peer r:b is set down in the namespace pcn-r"
+    assert {port_of(resources, "r", number)["next"] for number in (1, 2)} == {port_of(resources, "o", 0)["next"]} == {"none"}
+    assert [port_of(resources, "t", direction)["next"] for direction in (0, 1)] == ["none", "none"]
+    assert not [key for key in resources if key.kind is Kind.ENTRY]
 
 
 def test_a_cube_may_have_more_flood_domains() -> None:

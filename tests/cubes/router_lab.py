@@ -71,6 +71,7 @@ class Lab:
         self.cube = cube
         self.time = 1000.0
         self.sent: list[tuple[int, bytes]] = []
+        self.handed: list[tuple[int, bytes]] = []  # into the namespace
         self.edits: list[Edit] = []
         self.log = Log()
         views = maps if maps is not None else {name: cube.map(name) for name in MAPS}  # type: ignore[union-attr]
@@ -99,6 +100,9 @@ class Lab:
 
     def transmit(self, cube: Any, port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None) -> None:
         self.sent.append((port, frame))
+
+    def hand_over(self, cube: Any, port: int, frame: bytes) -> None:
+        self.handed.append((port, frame))
 
     async def edit(self, cube: Any, edits: list[Edit]) -> None:
         self.edits += edits

@@ -27,6 +27,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from polycube.cubes.router.traffic import Reason
+from polycube.model import Edit, Op
 from polycube.toolkit.tokenbucket import TICKS
 
 
@@ -333,3 +334,49 @@ def test_port_that_the_router_does_not_have_drops(cube: Any) -> None:
     config = {**CONFIG, "ports": CONFIG["ports"][:2], "route": [], "arp-table": []}
     lab = Lab(cube("router", ports=3), config=config)
     lab.send(eth(2) / v4() / UDP(), 2).dropped("no_port")
+
+
+# ---- a shadow router ----
+
+
+@pytest.fixture
+def shadow(cube: Any) -> Lab:
+    lab = Lab(cube("router", ports=3), config={**CONFIG, "shadow": True})
+    assert lab.cube is not None
+    lab.cube.shadow()
+    return lab
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        v4("10.0.1.1") / TCP(dport=80),
+        v4("10.0.0.1") / ICMP(type=0),
+        v4("10.0.0.1") / ICMP(type=3, code=4),
+        v4("10.0.0.1", flags="MF") / UDP(),
+        v4("224.0.0.5", proto=89, ttl=1),
+        v4("255.255.255.255", src="0.0.0.0") / UDP(sport=68, dport=67),
+        v6("2001:db8:1::1") / TCP(dport=80),
+        v6(LINK_LOCAL[0], src="fe80::b0") / TCP(dport=179),
+        v6("2001:db8::1") / ICMPv6EchoReply(),
+        v6("ff02::5", src="fe80::b0", nh=89, hlim=1),
+    ],
+)
+@pytest.mark.parametrize("tag", [None, 10])
+def test_what_a_shadow_router_does_not_answer_is_for_its_namespace(shadow: Lab, packet: Any, tag: int | None) -> None:
+    if tag:
+        shadow.edit_config(Edit(Op.MERGE, (), {"ports": [{"name": "p0", "vlan": [{"vlan": tag, "ip": "10.9.0.1/24"}]}]}))
+    frame = (eth() / Dot1Q(vlan=tag) if tag else eth()) / packet
+    shadow.send(frame, 0).shadowed(0, frame)
+
+
+def test_what_a_shadow_router_answers_or_forwards_is_as_ever(shadow: Lab) -> None:
+    shadow.send(eth() / v4("10.0.1.1") / ICMP(id=7), 0).forwarded(0)
+    shadow.send(eth() / v6("2001:db8:1::1") / ICMPv6EchoRequest(id=7), 0).forwarded(0)
+    shadow.send(eth() / v4() / UDP(), 0).forwarded(1)
+    shadow.send(eth() / v4("127.0.0.1") / UDP(), 0).dropped("martian_destination")
+    request = Ether(src=HOST[0], dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=HOST[0], psrc="10.0.0.2", pdst="10.0.0.1")
+    shadow.send(request, 0).forwarded(0)
+    reply = eth() / ARP(op=2, hwsrc=HOST[0], psrc="10.0.0.2", hwdst=MAC[0], pdst="10.0.0.1")
+    shadow.send(reply, 0).slowpath(Reason.ARP)
+    assert shadow.handed == [(0, bytes(reply))]  # the namespace may have asked, too

@@ -165,9 +165,16 @@ def test_stacks_given_at_creation_are_checked_like_attachments(draft: Draft) -> 
         draft.check({})
 
 
-def test_a_shadow_cube_is_refused_rather_than_made_without_its_shadow(draft: Draft) -> None:
-    draft.create("s", "simplebridge", False, load(SimplebridgeConfig, {"name": "s", "shadow": True}))
-    with pytest.raises(Refused, match="s can't be a shadow cube"):
+def test_span_needs_a_shadow_cube(draft: Draft) -> None:
+    draft.create("s", "simplebridge", False, load(SimplebridgeConfig, {"name": "s", "span": True}))
+    with pytest.raises(Refused, match="Span mode is not present in no-shadow services: create s with shadow=true, or leave out span"):
+        draft.check({})
+
+
+@pytest.mark.parametrize("name", ["lo", "a-rather-long-one"])
+def test_ports_of_a_shadow_cube_can_be_netdevs(draft: Draft, name: str) -> None:
+    draft.create("s", "simplebridge", False, load(SimplebridgeConfig, {"name": "s", "shadow": True, "ports": [{"name": name}]}))
+    with pytest.raises(Refused, match=f"s:{name} can't be the netdev {name} of the namespace of a shadow cube: a name of at most 15"):
         draft.check({})
 
 

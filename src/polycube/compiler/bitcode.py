@@ -62,9 +62,9 @@ def function_bitcode(function: Function, hook: Hook) -> Path:
     return existing(function.folder / f"{function.name}.{hook}.bc", function.name, hook)
 
 
-def framework_bitcode(name: str, hook: Hook, transparent: bool = False) -> Path:
-    """A module of the framework, in the variant for standard or for transparent cubes."""
-    variant = f"{name}_transparent" if transparent else name
+def framework_bitcode(name: str, hook: Hook, function: Function | None = None) -> Path:
+    """A module of the framework, in the variant for standard cubes, for those whose traffic is copied, or for transparent ones."""
+    variant = f"{name}_transparent" if function and function.transparent else f"{name}_span" if function and function.span else name
     return existing(COMPILER / f"{variant}.{hook}.bc", variant, hook)
 
 
@@ -78,12 +78,12 @@ def recipe(spec: Spec, bitcode: Callable[[Function, Hook], bytes] = plain_bitcod
     if isinstance(spec, Helper):
         return Recipe(existing(spec.folder / f"{spec.name}.{spec.hook}.bc", spec.name, spec.hook).read_bytes())
     if isinstance(spec, UnitSpec):
-        frame = framework_bitcode("unit", spec.hook, spec.function.transparent).read_bytes()
+        frame = framework_bitcode("unit", spec.hook, spec.function).read_bytes()
         return Recipe(frame, (Part("", (bitcode(spec.function, spec.hook),)),))
     frame = framework_bitcode("fused", spec.hook).read_bytes()
     parts = []
     for number, cube in enumerate(spec.cubes):
-        member = framework_bitcode("member", spec.hook, cube.function.transparent).read_bytes()
+        member = framework_bitcode("member", spec.hook, cube.function).read_bytes()
         parts.append(Part(prefix(number), (member, bitcode(cube.function, spec.hook))))
     return Recipe(frame, tuple(parts), glue(spec))
 

@@ -2,7 +2,7 @@
 """Build time: C to LLVM bitcode, by clang.
 
 Every `x.bpf.c` becomes `x.xdp.bc` and `x.tc.bc` beside it (a file that is for one hook only is called `x.xdp.bpf.c` or `x.tc.bpf.c` and
-becomes `x.<hook>.bc`); the sources of VARIANTS also become `x_transparent.*.bc`. Like in make, a result newer than its source, the
+becomes `x.<hook>.bc`); the sources of VARIANTS also become `x_<variant>.*.bc`. Like in make, a result newer than its source, the
 headers beside it, the library's headers and this file is kept. No path of the building machine gets into the result. Only the standard
 library is used here, so that the build hook of the package can import this module before anything is installed.
 
@@ -28,7 +28,10 @@ from polycube.compiler.errors import SourceError
 from polycube.compiler.function import COMPILER, INCLUDE, PACKAGE, Hook
 
 FLAGS = ("-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", "-emit-llvm")
-VARIANTS = {COMPILER / "unit.bpf.c", COMPILER / "member.bpf.c"}
+VARIANTS = {
+    COMPILER / "unit.bpf.c": {"transparent": "PCN_TRANSPARENT", "span": "PCN_SPAN"},
+    COMPILER / "member.bpf.c": {"transparent": "PCN_TRANSPARENT"},
+}
 MULTIARCH = sysconfig.get_config_var("MULTIARCH")  # asked for here, not in a thread: its lazy initialisation is not thread-safe
 
 
@@ -62,8 +65,8 @@ def targets(folder: Path) -> Iterator[Target]:
                 continue
             base = stem.removesuffix(f".{hook}")
             yield Target(source, source.with_name(f"{base}.{hook}.bc"), hook)
-            if source in VARIANTS:
-                yield Target(source, source.with_name(f"{stem}_transparent.{hook}.bc"), hook, ("PCN_TRANSPARENT",))
+            for name, define in VARIANTS.get(source, {}).items():
+                yield Target(source, source.with_name(f"{stem}_{name}.{hook}.bc"), hook, (define,))
 
 
 def fresh(target: Target) -> bool:

@@ -38,6 +38,7 @@ class Function:
     transparent: bool = False
     hooks: frozenset[Hook] = ALL_HOOKS
     code: tuple[Code, ...] = ()
+    span: bool = False  # with copies of all frames for the cube's namespace; the unit of one only
 
     @property
     def source(self) -> Path:

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /* Ways into a cube for frames that no netdev received: from the slow path, and copies of flooded frames. */
+#include <linux/pkt_cls.h>
+
 #include <polycube/cube.h>
 
 struct {
@@ -9,9 +11,10 @@ struct {
 	__type(value, __u32);
 } pcn_progs SEC(".maps");
 
+MAP(pcn_leads, HASH, __u32, struct pcn_inject, 8192); /* ifindex of an internal or shadow veth -> where its frames go */
+
 #ifdef PCN_XDP
 MAP(pcn_scratch, PERCPU_ARRAY, __u32, struct pcn_meta, 1);
-MAP(pcn_leads, HASH, __u32, struct pcn_inject, 4096); /* ifindex of an internal veth -> where its frames go */
 
 static __always_inline int lead(struct xdp_md *ctx, const struct pcn_inject *to, __u16 hops)
 {
@@ -40,7 +43,10 @@ SEC("xdp.frags") int pcn_inject(struct xdp_md *ctx)
 	return lead(ctx, &to, 0);
 }
 
-/* Attached to the inner end of an internal veth: a flooded copy on its way to a port that no netdev takes directly. */
+/*
+ * Attached to the inner end of an internal veth: a flooded copy on its way to a port that no netdev takes directly. Also to a shadow veth:
+ * what the cube's namespace sends leaves by the port.
+ */
 SEC("xdp.frags") int pcn_lead(struct xdp_md *ctx)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
@@ -66,7 +72,34 @@ SEC("tc") int pcn_lead(struct __sk_buff *ctx)
 	ctx->cb[0] = (mark & PCN_MARK_PORT) | (mark & PCN_MARK_OUT ? PCN_META_OUT << 16 : 0) | (mark >> 2 & PCN_META_HOPS) << 16;
 	ctx->cb[1] = 0;
 	bpf_tail_call(ctx, &pcn_progs, mark >> 16);
-	return 2; /* TC_ACT_SHOT */
+	return TC_ACT_SHOT;
+}
+
+/* On the ingress of a shadow veth: what the cube's namespace sends leaves by the port. */
+SEC("tc") int pcn_shadow_out(struct __sk_buff *ctx)
+{
+	__u32 ifindex = ctx->ifindex;
+	struct pcn_inject *to = bpf_map_lookup_elem(&pcn_leads, &ifindex);
+
+	if (!to)
+		return TC_ACT_SHOT;
+	ctx->cb[0] = to->meta.port | (__u32)to->meta.flags << 16;
+	ctx->cb[1] = 0;
+	bpf_tail_call(ctx, &pcn_progs, to->slot);
+	return TC_ACT_SHOT;
+}
+
+/* On the egress of a shadow veth: copies keep their sign on the way into the namespace. */
+SEC("tc") int pcn_shadow_in(struct __sk_buff *ctx)
+{
+	ctx->tc_index = ctx->mark == PCN_MARK_SPAN ? PCN_INDEX_SPAN : 0;
+	return TC_ACT_UNSPEC;
+}
+
+/* On the ingress of its end in the namespace: who captures there has seen the copies; nobody is to answer them. */
+SEC("tc") int pcn_shadow_end(struct __sk_buff *ctx)
+{
+	return ctx->tc_index == PCN_INDEX_SPAN ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 #endif
 

@@ -75,6 +75,7 @@ static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt)
 	port = bpf_map_lookup_elem(&ports, &number);
 	if (!port)
 		return drop(pkt, PCN_DROP_NO_PORT);
+	span(ctx, pkt, port->id);
 	return follow(ctx, pkt, port);
 }
 
@@ -103,6 +104,7 @@ PCN_SEC int entry(struct pcn_ctx *ctx)
 		return drop(&pkt, PCN_DROP_NO_ENTRY);
 	pkt.in_port = at->port;
 	count_rx(at->id, pkt.len);
+	span(ctx, &pkt, at->id);
 	return input(ctx, &pkt);
 }
 
@@ -121,6 +123,7 @@ PCN_SEC int tail(struct pcn_ctx *ctx)
 		return output(ctx, &pkt);
 	}
 	count_tail(&meta, meta.port, pkt.len);
+	span_port(ctx, &pkt, meta.port);
 	return input(ctx, &pkt);
 }
 

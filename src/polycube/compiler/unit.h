@@ -183,6 +183,7 @@ static __always_inline void count_tail(const struct pcn_meta *meta, __u32 number
 #include "unit_log.h"
 #include "unit_slowpath.h"
 #ifndef PCN_TRANSPARENT
+#include "unit_shadow.h"
 #include "unit_flood.h"
 #endif
 
@@ -228,6 +229,8 @@ static __always_inline int handle_input(struct pcn_ctx *ctx, struct pcn_packet *
 		return ACTION_STACK;
 	case PCN_SLOWPATH:
 		return slowpath_up(ctx, pkt, 0);
+	case PCN_SHADOW:
+		return to_shadow(ctx, pkt);
 	default:
 		return drop(pkt, pkt->reason);
 	}

@@ -27,6 +27,7 @@ static __always_inline void flood_copy(struct flood *flood, __u32 number)
 			count_drop(PCN_DROP_NO_NETDEV);
 		else
 			count_tx(port->id, flood->len);
+		span_copy(ctx, port->id, flood->len);
 	} else {
 		__u32 mark = ctx->mark;
 
@@ -60,10 +61,12 @@ static long flood_member(__u32 index, struct flood *flood)
 		flood_copy(flood, flood->last);
 	flood->last = number;
 #else
-	if (port->flags & PCN_PORT_INDIRECT)
+	if (port->flags & PCN_PORT_INDIRECT) {
 		flood->indirect = 1; /* counted by the program it goes to */
-	else
+	} else {
 		count_tx(port->id, flood->len);
+		span_copy(flood->ctx, port->id, flood->len);
+	}
 #endif
 	flood->copies++;
 	return 0;

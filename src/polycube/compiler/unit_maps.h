@@ -96,6 +96,7 @@ struct {
 
 CFG(__u32, pcn_cube);   /* number of the cube: its row in pcn_drops */
 CFG(enum pcn_drop_reason, pcn_drop_reasons); /* never read: puts the names of the framework's reasons into BTF */
+CFG(__u32, pcn_shadow_base); /* ifindex of a port's end of the veth into the cube's namespace, less the port's id; 0: there is none */
 #ifdef PCN_TC
 CFG(__u32, pcn_inject); /* TC: ifindex of the device whose ingress leads copies and injected frames to a cube */
 #endif

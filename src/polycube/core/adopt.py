@@ -19,7 +19,7 @@ from polycube.core.fusedunits import PROGRAM
 from polycube.core.kernel import INTERNAL, PROGRAMS, Kernel
 from polycube.core.operation import FLAGS, NEXT, Key, Kind
 from polycube.core.paths import Point
-from polycube.core.topology import HOST_BASE, VETH_BASE
+from polycube.core.topology import HOST_BASE, SHADOW_BASE, VETH_BASE
 from polycube.net import readiness
 
 _POINTS = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
@@ -36,7 +36,7 @@ class Reader:
         self.fused: dict[int, tuple[str, dict[str, str]]] = {}  # id -> name of a fused unit, and what it stands in for
 
     def read(self) -> dict[Key, Any]:
-        found = dict([*self._units(), *self._fused()])
+        found = dict([*self._units(), *self._fused(), *self.kernel.shadows.read()])
         for part in (self._states, self._slots, self._entries, self._devices, self._veths, self._links, self._filters):
             found.update(part())
         for preparation in self.kernel.preparations.values():
@@ -115,7 +115,7 @@ class Reader:
         for index, name in socket.if_nameindex():
             if index > HOST_BASE and index % 2 == 0:
                 yield Key(Kind.HOST, (index,)), {"name": name, "port": f"pcn{(index - HOST_BASE) // 2}h"}
-            elif index >= VETH_BASE and index % 2 == 0:
+            elif VETH_BASE <= index < SHADOW_BASE and index % 2 == 0:
                 yield Key(Kind.VETH, (index,)), {"name": name[:-1], "mode": xdp_mode(index + 1)}
         with Map.find(self.paths.shared_map("pcn_leads")) or _Nothing() as leads:
             for key, value in leads.items():

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from polycube.core.maps import CfgView, MapViews
+    from polycube.core.mirror import Fact
 
 C = TypeVar("C", bound=CubeConfig)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,6 +92,8 @@ class Host(Protocol):
     """What the worker gives to the cubes that live in it."""
 
     def transmit(self, cube: Cube[Any], port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None) -> None: ...
+
+    def hand_over(self, cube: Cube[Any], port: int, frame: bytes) -> None: ...
 
     async def edit(self, cube: Cube[Any], edits: Sequence[Edit]) -> None: ...
 
@@ -178,6 +182,16 @@ class Cube(Generic[C]):
         """Flood domains beside 0, which all ports are in: number -> numbers of its ports. Asked after each change."""
         return {}
 
+    def shadow(self) -> Iterable[Fact] | None:
+        """What `ip` shows in the namespace of a shadow cube (core/mirror.py): MACs, addresses, routes, neighbours. Asked after each change.
+        None: this service leaves the namespace to whoever works there."""
+        return None
+
+    def shadowed(self, gone: AbstractSet[Fact], come: AbstractSet[Fact]) -> Sequence[Edit]:
+        """What somebody has changed in the namespace, as changes of the own configuration, and without effects. What is not taken over, or
+        refused, is taken back there."""
+        return ()
+
     def state(self) -> Mapping[str, Any]:
         """Operational data in wire names, laid over the configuration in answers: `{"fdb": {"entry": [...]}}`."""
         return {}
@@ -215,6 +229,11 @@ class Cube(Generic[C]):
 
     # ---- for authors to call ----
 
+    def hand_over(self, port: PortFacts | int, frame: bytes) -> None:
+        """Has the namespace of a shadow cube receive a frame by a port; without one nothing happens."""
+        if getattr(self.current, "shadow", False):
+            self._host.hand_over(self, port if isinstance(port, int) else port.number, frame)
+
     def send(self, port: PortFacts | int, frame: bytes, *, ifindex: int = 0) -> None:
         """Sends a frame out of a port: it passes the egress handler and what is attached there."""
         self._host.transmit(self, port if isinstance(port, int) else port.number, frame, out=True, ifindex=ifindex)
@@ -248,7 +267,7 @@ class Cube(Generic[C]):
     @classmethod
     def function_of(cls, config: C) -> Function:
         """The data plane of one instance."""
-        return replace(cls.function(), code=cls.code(config))
+        return replace(cls.function(), code=cls.code(config), span=getattr(config, "span", False))
 
     @classmethod
     def actions(cls) -> dict[str, str]:

@@ -191,6 +191,8 @@ class Explorer:
         piece = self.pieces.get((uuid, unit))
         if piece is None:
             return "its code is not at hand"
+        if piece.function.span:
+            return "its traffic is copied into its namespace (span)"
         if len(self.nodes) >= self.limit:
             return f"the unit has {self.limit} nodes"
         if uuid not in self.units and self.maps + len(piece.maps) > MAPS:

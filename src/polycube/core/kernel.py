@@ -26,9 +26,10 @@ from polycube.core.fusedunits import PROGRAM as FUSED_PROGRAM
 from polycube.core.fusedunits import FusedUnits
 from polycube.core.fusing import Piece
 from polycube.core.operation import FLAGS, NEXT, Operation
-from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, SLOWPATH, XDP_INJECTOR, Paths, Point
-from polycube.core.slowpath import INJECT, META_OUT
-from polycube.core.topology import VETH_BASE
+from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, LEAD_XDP, SLOWPATH, XDP_INJECTOR, Paths, Point
+from polycube.core.shadownetdevs import SHADOW_PROGRAMS, ShadowNetdevs
+from polycube.core.slowpath import INJECT, META_OUT, META_SEEN
+from polycube.core.topology import HOST_BASE, SHADOW_BASE, VETH_BASE
 from polycube.net import netns, readiness
 from polycube.net.addr import Mac, parse_interface
 from polycube.net.links import Links
@@ -37,7 +38,6 @@ from polycube.net.rtnl import Rtnl
 INJECT_OUTER, INJECT_INNER = VETH_BASE - 2, VETH_BASE - 1
 GENERIC_OUTER, GENERIC_INNER = VETH_BASE - 4, VETH_BASE - 3
 INTERNAL = GENERIC_OUTER  # netdevs with this ifindex or a higher one are the daemon's own
-LEAD_XDP = "lead_xdp"
 PROGRAMS: dict[bool, set[str]] = {False: {"entry", "tail"}, True: {"ingress", "ingress_tail", "egress", "egress_tail"}}
 REASONS = 64  # PCN_REASONS
 _OWNED_BY_UNIT = {"ports", "domains", "flood_devices"}
@@ -80,6 +80,7 @@ class Kernel:
         self.lost: list[str] = []  # sentences on maps whose layout changed
         self.preparations: dict[int, readiness.Preparation] = {}  # ifindex -> what was set for XDP, to be restored
         self.fused = FusedUnits(paths, self._pin_of)
+        self.shadows = ShadowNetdevs(paths, links)
         self._maps: dict[Path, Map] = {}  # open pins
         self._former_macs: dict[int, Mac] = {}  # ifindex -> what it was before a cube gave it its own
         self._given: set[tuple[int, str]] = set()  # ifindex and address: those that netdevs did not have before
@@ -274,6 +275,18 @@ class Kernel:
                 link.detach()
             pin.remove(path)
 
+    async def _set_namespace(self, name: str, new: dict[str, str]) -> None:
+        await self.shadows.add_namespace(name, new["uuid"])
+
+    async def _unset_namespace(self, name: str, old: Any) -> None:
+        await self.shadows.remove_namespace(name)
+
+    async def _set_shadow(self, index: int, new: dict[str, Any]) -> None:
+        await self.shadows.add(index, new)
+
+    async def _unset_shadow(self, index: int, old: Any) -> None:
+        await self.shadows.remove(index)
+
     async def _set_host(self, index: int, new: dict[str, str]) -> None:
         await _create_veth(new["name"], index, new["port"], index + 1)
         try:
@@ -308,7 +321,8 @@ class Kernel:
             await self.links.delete(index)
 
     async def _set_lead(self, index: int, new: dict[str, int]) -> None:
-        value = INJECT.pack(new["port"], META_OUT, 0, new["slot"], 0)
+        flags = META_OUT | (META_SEEN if SHADOW_BASE <= index < HOST_BASE else 0)
+        value = INJECT.pack(new["port"], flags, 0, new["slot"], 0)
         self._shared("pcn_leads").set(u32(index), value)
 
     async def _unset_lead(self, index: int, old: Any) -> None:
@@ -467,7 +481,7 @@ class Kernel:
                     pin.remove(path)
                     with object.map(name) as created:
                         created.pin(path)
-                pins = {"pcn_inject": XDP_INJECTOR, "pcn_lead": LEAD_XDP} if hook == "xdp" else {"pcn_lead": "lead_tc"}
+                pins = {"pcn_inject": XDP_INJECTOR, "pcn_lead": LEAD_XDP} if hook == "xdp" else {"pcn_lead": "lead_tc", **SHADOW_PROGRAMS}
                 for name, target in pins.items():
                     pin.remove(folder / target)
                     with object.program(name) as program:

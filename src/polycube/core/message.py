@@ -10,6 +10,7 @@ from typing import Any
 
 from polycube.core.cube import PortFacts
 from polycube.core.maps import MapWrite
+from polycube.core.mirror import Fact, fact_data, fact_from
 from polycube.model import Edit, Op, PolycubeError
 
 
@@ -60,6 +61,7 @@ class Recorded:
     cfg: dict[str, bytes] = field(default_factory=dict)
     netdevs: dict[str, dict[str, Any]] = field(default_factory=dict)  # port -> {"mac": ..., "addresses": [...]} for its netdev
     domains: dict[int, list[int]] = field(default_factory=dict)  # flood domain -> numbers of its ports
+    shadow: frozenset[Fact] | None = None  # what its namespace shows
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -67,12 +69,15 @@ class Recorded:
             "cfg": {name: value.hex() for name, value in self.cfg.items()},
             "netdevs": self.netdevs,
             "domains": list(self.domains.items()),
+            "shadow": None if self.shadow is None else [fact_data(fact) for fact in self.shadow],
         }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recorded:
         writes = [MapWrite(name, bytes.fromhex(k), None if v is None else bytes.fromhex(v)) for name, k, v in data["writes"]]
-        return cls(writes, {name: bytes.fromhex(value) for name, value in data["cfg"].items()}, data["netdevs"], dict(data["domains"]))
+        cfg = {name: bytes.fromhex(value) for name, value in data["cfg"].items()}
+        shadow = data.get("shadow")
+        return cls(writes, cfg, data["netdevs"], dict(data["domains"]), None if shadow is None else frozenset(map(fact_from, shadow)))
 
 
 def edit_data(edit: Edit) -> list[Any]:

@@ -31,9 +31,11 @@ class Kind(IntEnum):
     CFG = 15  # (uuid, unit) -> {variable: hexadecimal bytes}
     MAP = 20  # (uuid, map, key) -> value; both bytes in hexadecimal
     SLOT = 25  # (hook, slot) -> {uuid, unit, program}: an entry of the tail-call array
+    NAMESPACE = 26  # (name,) -> {uuid}: of a shadow cube
+    SHADOW = 27  # (index,) -> {namespace, name, mode, mtu, up}: veth pair into it, of a port; its end there is called as the port
     HOST = 28  # (index,) -> {name}: veth pair by which a port leads to the host's stack, the port's end at index + 1
     VETH = 30  # (index,) -> {name, mode}: internal veth pair for flooded copies, its inner end at index + 1
-    LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal veth go
+    LEAD = 32  # (index,) -> {slot, port}: where the frames of an internal or shadow veth go
     READY = 33  # (ifindex,) -> {name}: what a netdev needs for XDP
     ENTRY = 35  # (ifindex,) -> {port, id}
     PORT = 40  # (uuid, unit, number) -> a port's next hop; towards a netdev it is written at EDGE
@@ -157,8 +159,8 @@ def _turn(
 class Plan:
     """Operations in the order to carry them out.
 
-    `ahead`: additions, changes and all writes to cubes' maps. `behind`: removals, after a grace period. `last`: removal of programs and
-    maps, which can't be undone and therefore waits until the change is stored.
+    `ahead`: additions, changes and all writes to cubes' maps. `behind`: removals, after a grace period. `last`: removal of programs,
+    maps and namespaces, which can't be undone and therefore waits until the change is stored.
     """
 
     ahead: tuple[Operation, ...] = ()
@@ -224,6 +226,6 @@ def _plan(old: Resources, new: Resources, writes: Iterable[Operation]) -> Plan:
     ahead[at:at] = writes
     gone = closing + [Operation(key, value, None) for key, value in old.items() if key not in new]
     gone.sort(key=lambda operation: -operation.key.kind)
-    final = (Kind.UNIT, Kind.STATE)
+    final = (Kind.UNIT, Kind.STATE, Kind.NAMESPACE)
     behind = tuple(operation for operation in gone if operation.key.kind not in final)
     return Plan(tuple(ahead), behind, tuple(operation for operation in gone if operation.key.kind in final))

@@ -13,6 +13,7 @@ import inspect
 import random
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from polycube.core.cube import Cube, Host, PortFacts
 from polycube.core.intake import Counts, Intake
 from polycube.core.maps import CfgView, MapViews, Shapes
 from polycube.core.message import ChangePending, Instance, NotPending, Recorded
+from polycube.core.mirror import Fact
 from polycube.core.paths import SLOWPATH
 from polycube.model import Diff, Edit, Node, Tag, dump, edit, load, problem, resolve
 
@@ -143,7 +145,8 @@ class Resident:
                 self.cube.facts(names)
             netdevs = self.cube.netdev()
             domains = {number: list(ports) for number, ports in self.cube.domains().items()}
-        return Recorded(writes, after.views.cfg.take(), netdevs, domains)
+            shadow = self.cube.shadow() if getattr(after.config, "shadow", False) else None
+        return Recorded(writes, after.views.cfg.take(), netdevs, domains, None if shadow is None else frozenset(shadow))
 
     @contextmanager
     def _shown(self, after: Standing) -> Iterator[None]:
@@ -191,6 +194,10 @@ class Resident:
         if method is None:
             raise problem(Tag.OPERATION_NOT_SUPPORTED, target.path, "is no stream of this version of the service")
         getattr(self.cube, method)(*[step.key for step in target.steps if step.has_key], connected)
+
+    def follow(self, gone: AbstractSet[Fact], come: AbstractSet[Fact]) -> Sequence[Edit]:
+        """What changes in the namespace mean for the configuration."""
+        return self.cube.shadowed(gone, come)
 
     def forget(self, path: str, key: Any) -> bool:
         return bool(self.cube.forget(path, tuple(key) if isinstance(key, list) else key))

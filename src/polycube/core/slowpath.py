@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from polycube.bpf import BpfError, Program, xdp_md
 from polycube.core.cube import Packet, PortFacts
 from polycube.core.paths import GENERIC_DEVICE, INJECTION_DEVICE, XDP_INJECTOR, Paths
+from polycube.core.topology import SHADOW_BASE
 from polycube.model import PolycubeError
 from polycube.net.errors import NetError
 from polycube.net.raw import PacketSocket
@@ -24,7 +25,8 @@ from polycube.net.raw import PacketSocket
 EVENT = struct.Struct("<IIHHHH2sHI3I")
 FLAG_XDP, FLAG_VLAN, FLAG_EGRESS, FLAG_TRUNCATED = 1, 2, 4, 8
 INJECT = struct.Struct("<HHIII")  # struct pcn_inject: port, flags, id, slot, pad
-META_OUT, MARK_OUT = 1, 0x8000
+META_OUT, META_SEEN, MARK_OUT = 1, 8, 0x8000
+MARK_SPAN = 0x9C0B59A4
 
 # 4 KB page - 112 struct xdp_page_head (kernel 6.18) - 256 headroom - 320 struct skb_shared_info: live frames have one buffer
 MAX_XDP = 4096 - 112 - 256 - 320 - INJECT.size
@@ -130,12 +132,35 @@ def _ipv6(frame: bytes, at: int) -> tuple[int, bytes, int, int] | None:
     return (protocol, addresses, at, end) if protocol in _CHECKSUM else None
 
 
+class ShadowSockets:
+    """The way into namespaces of cubes, from the outer ends of their veths."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, PacketSocket] = {}
+
+    def send(self, id: int, frame: bytes, mark: int = 0) -> bool:
+        """As received by the port with this id; False if a queue was full. Raises NetError."""
+        if id not in self._sockets:
+            self._sockets[id] = PacketSocket(SHADOW_BASE + id)
+        try:
+            return self._sockets[id].send(frame, mark=mark)
+        except NetError:
+            self._sockets.pop(id).close()  # the veth may have been made anew
+            raise
+
+    def close(self) -> None:
+        for opened in self._sockets.values():
+            opened.close()
+        self._sockets.clear()
+
+
 class Injector:
     """The way down, shared by all cubes of a worker. What it needs is opened at first use, since it may come later than the worker."""
 
     def __init__(self, paths: Paths, device: str = INJECTION_DEVICE) -> None:
         self._paths = paths
         self._device = device
+        self.shadows = ShadowSockets()
         self._socket: PacketSocket | None = None
         self._generic: PacketSocket | None = None
         self._program: Program | None = None
@@ -173,6 +198,7 @@ class Injector:
             raise
 
     def close(self) -> None:
+        self.shadows.close()
         for opened in (self._socket, self._generic, self._program):
             if opened is not None:
                 opened.close()

@@ -13,6 +13,7 @@ redirected frames do not meet TC; in TC they stand on the netdev's egress hook a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,9 @@ from polycube.core.operation import Key, Kind
 
 HOST = ":host"
 IFNAMSIZ = 16
+MTU = 1500  # of ports that lead to no netdev
 VETH_BASE = 0x40000000  # internal veths have indexes of their own choosing, beyond what the kernel gives out
+SHADOW_BASE = 0x44000000  # those of veths into cubes' namespaces, by the port's id
 HOST_BASE = 0x48000000  # and so have those of ports that lead to the host
 ANY_PORT = 0xFFFF
 INGRESS, EGRESS = 0, 1
@@ -57,6 +60,12 @@ class CubeSpec:
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # port -> MAC and addresses it gives to its netdev
     loglevel: int = 2  # enum pcn_log_level
     domains: Mapping[int, Sequence[int]] = field(default_factory=dict)  # flood domains beside 0 -> numbers of their ports
+    shadow: bool = False  # has a namespace
+
+    @property
+    def namespace(self) -> str:
+        """What the namespace of a shadow cube is called by `ip netns`."""
+        return f"pcn-{self.name}"
 
     @property
     def slot(self) -> int:
@@ -70,6 +79,7 @@ class NetdevSpec:
     name: str
     ifindex: int
     up: bool = True
+    mtu: int = MTU
     peer_away: bool = False  # a veth whose other end is in another namespace
     xdp_problem: str = ""  # why it can't be made ready for native XDP
 
@@ -82,6 +92,7 @@ class World:
     netdevs: Mapping[str, NetdevSpec]
     attached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # netdev -> transparent cubes, nearest to the wire first
     inject: int = 0  # ifindex of the injection device
+    shut: AbstractSet[int] = frozenset()  # ids of ports that somebody has set down in the namespace of their cube
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,8 @@ class Builder:
         programs = ("ingress_tail", "egress_tail") if cube.transparent else ("tail",)
         for hook, unit in cube.units.items():
             self._put(Kind.UNIT, (cube.uuid, unit), {})
-            numbers = {"pcn_cube": cube.number, "pcn_loglevel": cube.loglevel} | ({"pcn_inject": self.world.inject} if hook == "tc" else {})
+            numbers = {"pcn_cube": cube.number, "pcn_loglevel": cube.loglevel, "pcn_shadow_base": SHADOW_BASE if cube.shadow else 0}
+            numbers |= {"pcn_inject": self.world.inject} if hook == "tc" else {}
             framework = {name: number.to_bytes(4, "little").hex() for name, number in numbers.items()}
             self._put(Kind.CFG, (cube.uuid, unit), dict(cube.cfg) | framework)
             for offset, program in enumerate(programs):
@@ -162,6 +174,24 @@ class Builder:
                 members.append((port, value))
         if cube.floods:
             self._flood(cube, members)
+        if cube.shadow:
+            self._shadow(cube)
+
+    def _shadow(self, cube: CubeSpec) -> None:
+        """A namespace, and a veth into it for each port, with a carrier while the port is up. What comes from there leaves by the port."""
+        self._put(Kind.NAMESPACE, (cube.namespace,), {"uuid": cube.uuid})
+        for port in cube.ports:
+            index, state = SHADOW_BASE + port.id, self.states[cube.name, port.name]
+            netdev = self.world.netdevs.get(state.netdev)
+            value = {
+                "namespace": cube.namespace,
+                "name": port.name,
+                "mode": cube.mode,
+                "mtu": netdev.mtu if netdev else MTU,
+                "up": state.up,
+            }
+            self._put(Kind.SHADOW, (index,), value)
+            self._put(Kind.LEAD, (index,), {"slot": cube.slot, "port": port.number})
 
     def _give(self, netdev: NetdevSpec, wanted: Mapping[str, Any]) -> None:
         if "mac" in wanted:
@@ -174,6 +204,8 @@ class Builder:
 
     def _peer(self, cube: CubeSpec, port: PortSpec) -> tuple[PortState, list[Hop] | NetdevSpec | str]:
         """State of a port, and what follows behind its own transparent cubes."""
+        if self._shut(cube, port.id):
+            return PortState(False, f"{port.name} is set down in the namespace {cube.namespace}"), "none"
         if not port.peer:
             return PortState(False, "no peer"), "none"
         if port.peer == HOST:
@@ -188,6 +220,10 @@ class Builder:
         if not netdev.up:
             return PortState(False, f"netdev {port.peer} is down", netdev.name), "none"
         return PortState(True, netdev=netdev.name), netdev
+
+    def _shut(self, cube: CubeSpec, id: int) -> bool:
+        """Whether a port is set down: nothing leaves or enters by it."""
+        return cube.shadow and id in self.world.shut
 
     def _host(self, cube: CubeSpec, port: PortSpec) -> tuple[PortState, NetdevSpec]:
         """A veth pair: one end for the host to put addresses on, the other one is the port's netdev."""
@@ -206,6 +242,8 @@ class Builder:
             return PortState(False, f"peer {port.peer} is not there"), "none"
         if peer.peer != f"{cube.name}:{port.name}":
             return PortState(False, f"peer {port.peer} does not name this port"), "none"
+        if self._shut(other, peer.id):
+            return PortState(False, f"peer {port.peer} is set down in the namespace {other.namespace}"), "none"
         inward = [Hop(tcube, INGRESS, tcube.ids[INGRESS]) for tcube in reversed(self._stack(peer))]
         return PortState(True), [*inward, Hop(other, peer.number, peer.id)]
 
@@ -213,7 +251,9 @@ class Builder:
         """Next hops of transparent cubes on the way in, from the outermost; behind the last one `last`, or the stack."""
         hops = [Hop(tcube, INGRESS, tcube.ids[INGRESS]) for tcube in inward]
         for hop, following in zip(hops, [*hops[1:], last], strict=False):
-            self._port(hop, hook, _to_hop(hop.id, following) if following else _hook(hop.id, "stack", netdev))
+            closed = following is last and last is not None and self._shut(last.cube, last.id)
+            value = _none(hop.id) if closed else _to_hop(hop.id, following) if following else _hook(hop.id, "stack", netdev)
+            self._port(hop, hook, value)
 
     def _chain_out(self, cube: CubeSpec, port: PortSpec, stack: list[CubeSpec], final: list[Hop] | NetdevSpec | str) -> dict[str, Any]:
         """Next hops on the way out of a port; returns the port's own."""
@@ -286,7 +326,8 @@ class Builder:
             if owner and port and owner.hook == hook:
                 inward += reversed(self._stack(port))
                 last = Hop(owner, port.number, port.id)
-                self._put(Kind.ENTRY, (netdev.ifindex,), {"port": port.number, "id": port.id})
+                if not self._shut(owner, port.id):
+                    self._put(Kind.ENTRY, (netdev.ifindex,), {"port": port.number, "id": port.id})
                 if owner.hook == "xdp" and not netdev.xdp_problem:  # generic XDP works without, but not with segmentation offload
                     self._put(Kind.READY, (netdev.ifindex,), {"name": netdev.name})
             if not inward and not last:

@@ -31,6 +31,7 @@ import structlog
 from polycube.bpf import BpfError
 from polycube.core.cube import Cube, PortFacts
 from polycube.core.message import Instance, NoSuchInstance, ServiceFailed, edit_data, edit_from
+from polycube.core.mirror import fact_from
 from polycube.core.paths import Paths
 from polycube.core.resident import Resident
 from polycube.core.slowpath import MAX_XDP, Injector, NotSent
@@ -76,6 +77,7 @@ class Worker:
             "state",
             "action",
             "forget",
+            "follow",
             "remove",
             "stats",
             "stream",
@@ -168,6 +170,10 @@ class Worker:
     def forget(self, uuid: str, path: str, key: Any) -> bool:
         return self._find(uuid).forget(path, key)
 
+    def follow(self, uuid: str, gone: Sequence[Any], come: Sequence[Any]) -> list[Any]:
+        edits = self._find(uuid).follow({fact_from(one) for one in gone}, {fact_from(one) for one in come})
+        return [edit_data(edit) for edit in edits]
+
     async def remove(self, uuid: str) -> None:
         resident = self._residents.pop(uuid, None)
         if resident is not None:
@@ -214,6 +220,15 @@ class Worker:
             resident.counts.unsent += 1
             raise
         resident.counts.sent += 1
+
+    def hand_over(self, cube: Cube[Any], port: int, frame: bytes) -> None:
+        """Puts a frame into a cube's namespace. Raises `NotSent`."""
+        one = next((one for one in cube.ports.values() if one.number == port), None)
+        try:
+            if one is not None:
+                self._injector.shadows.send(one.id, frame)
+        except NetError as error:
+            raise NotSent(cube.name, one.name if one else str(port), len(frame), str(error)) from error
 
     async def edit(self, cube: Cube[Any], edits: Sequence[Edit]) -> None:
         await self._daemon.call("edit", {"uuid": cube.uuid, "edits": [edit_data(edit) for edit in edits]})
@@ -268,6 +283,7 @@ class Worker:
             "change": f"changing {cube}",
             "commit": f"putting a change of {cube} into effect",
             "state": f"reading the state of {cube}",
+            "follow": f"taking over what was changed in the namespace of {cube}",
             "forget": f"removing {args.get('path')} of {cube}",
             "remove": f"removing {cube}",
         }

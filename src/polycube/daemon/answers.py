@@ -29,4 +29,4 @@ class Answers:
             key = Key(Kind.MAP, (entry.uuid, one.map, one.key.hex()))
             self.writes.append(Operation(key, None, None if one.value is None else one.value.hex()))
         cfg = dict(standing.cfg) | {name: value.hex() for name, value in recorded.cfg.items()}
-        self.wishes[entry.uuid] = Wishes(cfg, recorded.netdevs, recorded.domains)
+        self.wishes[entry.uuid] = Wishes(cfg, recorded.netdevs, recorded.domains, recorded.shadow)

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from polycube.core.config import CubeConfig, CubeType, LogLevel, StandardCube
-from polycube.core.topology import HOST, CubeSpec, PortSpec
+from polycube.core.topology import HOST, IFNAMSIZ, CubeSpec, PortSpec
 from polycube.daemon.controller import Placement
 from polycube.model import Edit, Op, PolycubeError, suggest
 
+NO_NETDEVS = ("lo", "all", "default")  # there is one, or the kernel has another meaning for it
 MAX_PORTS = 1022
 MAX_CUBES = 2047
 MAX_IDS = 16383
@@ -72,7 +73,7 @@ class Entry:
             )
         loglevel = list(LogLevel).index(self.config.loglevel)
         given = (self.name, self.uuid, self.number, self.transparent, self.hook, self.mode, ports, self.ids)
-        return CubeSpec(*given, loglevel=loglevel, **more)
+        return CubeSpec(*given, loglevel=loglevel, shadow=not self.transparent and self.standard.shadow, **more)
 
 
 @dataclass(frozen=True)
@@ -319,8 +320,8 @@ class Draft:
     def check(self, netdevs: Mapping[str, bool]) -> None:
         """Refuses links that can't be. `netdevs`: those there are -> whether they are up."""
         for entry in self.cubes.values():
-            if not entry.transparent and (entry.standard.shadow or entry.standard.span):
-                raise Refused(f"{entry.name} can't be a shadow cube: this version of polycubed has none, leave out shadow and span")
+            if not entry.transparent:
+                _check_shadow(entry.name, entry.standard)
         users: dict[str, str] = {}
         for entry, port in self.ports():
             if port.peer and port.peer != HOST and ":" not in port.peer:
@@ -372,6 +373,18 @@ class Draft:
             raise Refused(f"{peer} can't be the peer of {here}: {other.name} is transparent")
         if other.hook != self.cubes[cube].hook:
             raise Refused("It is not possible to connect TC and XDP ports")
+
+
+def _check_shadow(name: str, config: StandardCube) -> None:
+    """Span without a namespace, and ports that can't be netdevs in one."""
+    if config.span and not config.shadow:  # the first part in upstream's words
+        raise Refused(f"Span mode is not present in no-shadow services: create {name} with shadow=true, or leave out span")
+    for port in config.ports if config.shadow else ():
+        if len(port) >= IFNAMSIZ or port in NO_NETDEVS:
+            raise Refused(
+                f"{name}:{port} can't be the netdev {port} of the namespace of a shadow cube: "
+                f"a name of at most {IFNAMSIZ - 1} characters is expected, other than {', '.join(NO_NETDEVS)}"
+            )
 
 
 def _free(taken: set[int], limit: int, what: str, first: int = 1) -> int:

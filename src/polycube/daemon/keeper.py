@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import count
@@ -22,6 +23,7 @@ import structlog
 from polycube.core.adopt import Reader
 from polycube.core.kernel import INTERNAL, Kernel, KernelError
 from polycube.core.message import Instance
+from polycube.core.mirror import Fact
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
 from polycube.core.topology import PortState, World, build, endless_loop
@@ -68,6 +70,7 @@ class Keeper:
     def __init__(
         self, *, services: Mapping[str, Installed], kernel: Kernel, store: Store, workers: Workers, objects: Objects, fusing: Fusing
     ) -> None:
+        self.concluded: list[Callable[[], None]] = []  # called when what stands has changed
         self.installed = services
         self.kernel = kernel
         self.store = store
@@ -218,7 +221,22 @@ class Keeper:
             log.warning(sentence)
         self.kernel.lost.clear()
         self.kernel.fresh.clear()
+        self._worlds.shut &= {id for entry in self.entries.values() for _, id in entry.ports.values()}
         self.fuser.touched(self.entries)
+        for told in self.concluded:
+            told()
+
+    def shadow_of(self, uuid: str) -> AbstractSet[Fact] | None:
+        """What the namespace of a cube is to show; None: nobody knows."""
+        return self._wishes.get(uuid, NO_WISHES).shadow
+
+    async def shut(self, ports: AbstractSet[int], down: AbstractSet[int]) -> None:
+        """Of these ports, by their ids, just those `down` are set down in the namespace of their cube."""
+        now = (self._worlds.shut - ports) | down
+        if now != self._worlds.shut:
+            self._worlds.shut = now
+            self._version += 1
+            await self.change(lambda draft: None)
 
     def _reset_counters(self, draft: Draft) -> None:
         """What is new begins at zero, also under a number that somebody had before."""
@@ -353,6 +371,7 @@ class Keeper:
             log.error("service is not there; the cube is left out", cube=name, service=service)
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
         self.kernel.preparations = dict(self._kept.preparations)
+        self._worlds.shut = await asyncio.to_thread(self.kernel.shadows.shut)
         draft = Draft(self.entries, self.attached)
         await self._worlds.excuse(self.entries.values())
         world = await self._worlds.of(draft, self.present, self._wishes)

@@ -31,6 +31,7 @@ from polycube.daemon.api import build_app
 from polycube.daemon.catalogue import Catalogue
 from polycube.daemon.cgroups import Cgroups, NotDelegated, own
 from polycube.daemon.config import Options, describe, load
+from polycube.daemon.copies import Copies
 from polycube.daemon.datalogs import DataLogs
 from polycube.daemon.executor import Executor
 from polycube.daemon.fuser import Fusing
@@ -41,6 +42,7 @@ from polycube.daemon.pidfile import PidFile, daemonize
 from polycube.daemon.records import restored
 from polycube.daemon.refusals import Refusals
 from polycube.daemon.serving import Door, serve
+from polycube.daemon.shadows import Shadows
 from polycube.daemon.store import Change, Store
 from polycube.daemon.workers import Limits, Workers
 from polycube.model import PolycubeError
@@ -92,6 +94,9 @@ async def run(options: Options) -> None:
             keeper = Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
             catalogue = Catalogue(services, objects, keeper)
             manager = Manager(services, objects, keeper, catalogue)
+            shadows = Shadows(keeper, workers.follow, manager.edited)
+            copies = Copies(keeper, kernel)
+            keeper.concluded += [shadows.touched, copies.touched]
             await catalogue.restore()
             workers.start()
             await keeper.start(list(watcher.netdevs.values()))
@@ -105,6 +110,8 @@ async def run(options: Options) -> None:
             finally:
                 watching.cancel()
                 datalogs.close()
+                copies.close()
+                await shadows.close()
                 catalogue.close()
                 await keeper.close()
 

@@ -18,14 +18,15 @@ import secrets
 import socket
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polycube.core.cube import PortFacts
-from polycube.core.message import Instance, NoSuchInstance, NotPending, Recorded, edit_data
+from polycube.core.message import Instance, NoSuchInstance, NotPending, Recorded, edit_data, edit_from
+from polycube.core.mirror import Fact, fact_data
 from polycube.core.paths import INJECTION_DEVICE, Paths
 from polycube.core.wire import PeerGone
 from polycube.daemon.cgroups import Cgroups
@@ -189,6 +190,11 @@ class Workers:
         for connected in self._streams:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
+
+    async def follow(self, service: str, uuid: str, gone: Iterable[Fact], come: Iterable[Fact]) -> list[Edit]:
+        """What changes in a cube's namespace mean for its configuration."""
+        args = {"uuid": uuid, "gone": [fact_data(one) for one in gone], "come": [fact_data(one) for one in come]}
+        return [edit_from(one) for one in await self._of_cube(service, "follow", args, "asking what a namespace's changes mean")]
 
     async def forget(self, service: str, uuid: str, path: str, key: Any = None) -> bool:
         """Removes a learned element, or all of them."""

@@ -7,6 +7,7 @@ What a cube's part was made from is remembered, so that a change of one among hu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from polycube.compiler.errors import CompileError
 from polycube.compiler.function import Function
 from polycube.core.kernel import INJECT_INNER, INTERNAL, KernelError, Load
 from polycube.core.maps import Shapes
+from polycube.core.mirror import Fact
 from polycube.core.operation import Kind
 from polycube.core.registry import Installed
 from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, hooks
@@ -34,11 +36,13 @@ log = structlog.get_logger("polycubed")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs, flood domains."""
+    """What a cube wants beside map writes: constants for its programs, MAC and addresses for its netdevs, flood domains, facts
+    of its namespace."""
 
     cfg: Mapping[str, str] = field(default_factory=dict)
     netdevs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     domains: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    shadow: AbstractSet[Fact] | None = None  # what its namespace shows; None: it is not asked, or could not say
 
     def granted(self, spec: CubeSpec) -> CubeSpec:
         """The cube as it wants to be; the same object if it is."""
@@ -59,6 +63,7 @@ class Worlds:
         self._loads = loads
         self._specs: dict[str, tuple[Entry, Any, CubeSpec]] = {}  # uuid -> what its spec was made from, and the spec
         self._xdp_problems: dict[int, tuple[Netdev, str]] = {}
+        self.shut: AbstractSet[int] = frozenset()  # ids of ports that are set down in a namespace
         self._without: set[Function] = set()  # whose code can't be had any more
 
     async def built(self, entry: Entry, wanted: Iterable[str]) -> dict[str, Built]:
@@ -146,7 +151,7 @@ class Worlds:
                 spec = wishes.granted(replace(entry.bare, units=units, floods=floods, egress=egress))
                 self._specs[entry.uuid] = known = (entry, more, spec)
             specs[name] = known[2]
-        return World(specs, await self._netdev_specs(draft, present), draft.attached, INJECT_INNER)
+        return World(specs, await self._netdev_specs(draft, present), draft.attached, INJECT_INNER, self.shut)
 
     def forget(self, uuids: Iterable[str]) -> None:
         """What is kept of cubes that are gone, or never came to be."""
@@ -161,7 +166,7 @@ class Worlds:
         specs = {}
         for name, one in present.items():
             problem = await self._xdp_problem(one) if name in users else ""
-            specs[name] = NetdevSpec(name, one.ifindex, one.up, one.kind == "veth" and one.peer_netnsid is not None, problem)
+            specs[name] = NetdevSpec(name, one.ifindex, one.up, one.mtu, one.kind == "veth" and one.peer_netnsid is not None, problem)
         return specs
 
     async def _xdp_problem(self, netdev: Netdev) -> str:

@@ -55,6 +55,7 @@ class Netdev:
     xdp: Xdp | None = None
     master: int | None = None  # ifindex of the bridge or bond it belongs to
     addresses: tuple[Interface, ...] = ()
+    alias: str = ""  # free text, for people and for marks
 
     def __str__(self) -> str:
         return self.name
@@ -85,6 +86,7 @@ def netdev_of(message: Any, addresses: Iterable[Interface] = ()) -> Netdev:
         xdp=_xdp(message.get_attr("IFLA_XDP")),
         master=message.get_attr("IFLA_MASTER"),
         addresses=tuple(addresses),
+        alias=message.get_attr("IFLA_IFALIAS") or "",
     )
 
 

@@ -6,6 +6,7 @@ one belongs to one loop and one namespace. What runs inside `netns.run_in` needs
 socket sends one request and reads its answer; pyroute2's message classes decode it.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -14,15 +15,15 @@ from typing import Any, Self
 
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from polycube.net.addr import Interface
+from polycube.net.addr import Interface, Mac
 from polycube.net.netdev import Netdev, address_of, netdev_of
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-RTM_NEWLINK, RTM_GETLINK, RTM_GETADDR, RTM_GETNSID = 16, 18, 22, 90
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_GETADDR, RTM_GETNSID = 16, 17, 18, 22, 90
 NETNSA_NSID, NETNSA_FD = 1, 3
 _CREATE, _EXCL = 0x400, 0x200
-_IFNAME, _MTU, _LINKINFO, _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 3, 4, 18, 1, 2, 1
+_ADDRESS, _IFNAME, _MTU, _LINKINFO, _IFALIAS, _NET_NS_FD, _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 3, 4, 18, 20, 28, 1, 2, 1
 
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 18
@@ -65,10 +66,10 @@ class Rtnl:
     def links(self) -> list[Netdev]:
         """All netdevs of the namespace, with their addresses."""
         addresses: dict[int, list[Interface]] = {}
-        for message in self._dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
+        for message in self.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
             addresses.setdefault(message["index"], []).append(address_of(message))
         payload = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        return [netdev_of(m, addresses.get(m["index"], ())) for m in self._dump(RTM_GETLINK, payload)]
+        return [netdev_of(m, addresses.get(m["index"], ())) for m in self.dump(RTM_GETLINK, payload)]
 
     def link(self, ifindex: int) -> Netdev | None:
         """One netdev, without its addresses; None if there is none of that number."""
@@ -87,18 +88,39 @@ class Rtnl:
                 return int(value)
         return None
 
-    def create_veth(self, name: str, index: int, peer: str, peer_index: int, mtu: int = 1500) -> None:
-        """Makes a veth pair whose ends have chosen ifindexes; pyroute2 can't give one to the other end."""
+    def create_veth(self, name: str, index: int, peer: str, peer_index: int, mtu: int = 1500, where: int | None = None) -> None:
+        """Makes a veth pair whose ends have chosen ifindexes; pyroute2 can't give one to the other end. `where`: a descriptor of the
+        namespace that the other end is born in."""
 
         def end(name: str, index: int) -> bytes:
             header = struct.pack("=BxHiII", 0, 0, index, 0, 0)
             return header + attribute(_IFNAME, name.encode() + b"\0") + attribute(_MTU, struct.pack("=I", mtu))
 
-        data = attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, end(peer, peer_index)))
+        far = end(peer, peer_index) + (b"" if where is None else attribute(_NET_NS_FD, struct.pack("=I", where)))
+        data = attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, far))
         info = attribute(_LINKINFO, attribute(_INFO_KIND, b"veth") + data)
         self.request(RTM_NEWLINK, end(name, index) + info, NLM_F_ACK | _CREATE | _EXCL)
 
-    def _dump(self, kind: int, payload: bytes) -> Iterator[Any]:
+    def change(
+        self, index: int, *, up: bool | None = None, mac: Mac | None = None, mtu: int | None = None, alias: str | None = None
+    ) -> None:
+        """Changes a netdev. OSError if the kernel refuses."""
+        flags = (0, 0) if up is None else (int(up), 1)
+        more = b"" if mac is None else attribute(_ADDRESS, bytes(mac))
+        more += b"" if mtu is None else attribute(_MTU, struct.pack("=I", mtu))
+        more += b"" if alias is None else attribute(_IFALIAS, alias.encode() + b"\0")
+        self.request(RTM_NEWLINK, struct.pack("=BxHiII", 0, 0, index, *flags) + more)
+
+    def delete(self, index: int) -> None:
+        """Deletes a netdev; nothing happens if it is gone."""
+        try:
+            self.request(RTM_DELLINK, struct.pack("=BxHiII", 0, 0, index, 0, 0))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def dump(self, kind: int, payload: bytes) -> Iterator[Any]:
+        """All objects that a request for a list gives, decoded."""
         for _, data in self.request(kind, payload, NLM_F_DUMP):
             yield from decode(data)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
 from polycube.compiler.function import Function, Hook, UnitSpec
 from polycube.core.fusing import Piece
+from polycube.core.paths import COPIES
 from polycube.core.slowpath import META_OUT
 from polycube.testing.packets import PacketLike
-from polycube.testing.result import Drop, Event, Result, decode_event
+from polycube.testing.result import Drop, Event, Exit, Result, decode_event
 from polycube.testing.stage import Stage, emit
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 INGRESS, EGRESS = 0, 1
 ANY_PORT = 0xFFFF
 FLOOD_KEY = struct.Struct("<HH")
+COPY = struct.Struct("<2I")  # struct pcn_copy
 REASONS = 64
 CUBE_REASON = 16
 
@@ -140,6 +142,8 @@ class CubeUnderTest:
         self.next_hops: dict[int, dict[str, int]] = {}  # what `ports` holds
         self.domains: dict[int, list[int]] = {}
         self._flood_maps: list[Map] = []
+        self.has_shadow = False
+        self._copied: list[Exit] = []
         self._events: list[Event] = []
         self._programs: dict[str, Program] = {}
         self._object = self._load(sizes)
@@ -148,6 +152,7 @@ class CubeUnderTest:
         own = self._object.enum_values("pcn_cube_drop")
         self.reasons.update({value: key.lower() for key, value in own.items() if value >= CUBE_REASON})
         self._ring = RingBuffer(self._maps["slowpath"], self._event) if "slowpath" in self._maps else None
+        self._copies = RingBuffer(self._maps[COPIES], self._copy) if COPIES in self._maps else None
         self._drops = self._seen = self._drop_counts()
         zero = bytes(32)
         for id in self.ids:
@@ -241,6 +246,14 @@ class CubeUnderTest:
         self.chain.wire()
         return self.netdevs[port]
 
+    def shadow(self) -> None:
+        """Gives the cube a namespace. What is handed over there is in `Result.namespace`; if the function has `span`, copies of all frames
+        are in `Result.spanned`."""
+        for id in self.ids:
+            self.stage.shadow(id)
+        self.has_shadow = True
+        self.cfg(pcn_shadow_base=self.stage.shadow_base)
+
     # ---- packets ----
 
     def send(self, packet: PacketLike, port: int = 0, direction: str = "ingress", **options: Any) -> Result:
@@ -275,6 +288,13 @@ class CubeUnderTest:
         if self._ring:
             self._ring.consume()
         taken, self._events = self._events, []
+        return taken
+
+    def take_copies(self) -> list[Exit]:
+        """XDP: what has been copied for the namespace since the last call."""
+        if self._copies:
+            self._copies.consume()
+        taken, self._copied = self._copied, []
         return taken
 
     def take_drops(self) -> list[Drop]:
@@ -313,8 +333,9 @@ class CubeUnderTest:
         """Leaves the stage."""
         for offset in range(2):
             self.stage.maps["pcn_progs"].delete(u32(self.number * 2 + offset))
-        if self._ring:
-            self._ring.close()
+        for ring in (self._ring, self._copies):
+            if ring:
+                ring.close()
         for handle in [*self._maps.values(), *self._programs.values(), *self._flood_maps]:
             handle.close()
         self._object.close()
@@ -330,6 +351,10 @@ class CubeUnderTest:
 
     def _event(self, data: bytes) -> None:
         self._events.append(decode_event(self.name, data))
+
+    def _copy(self, data: bytes) -> None:
+        id, length = COPY.unpack_from(data)
+        self._copied.append(Exit(self.name, self.ids.index(id), data[COPY.size : COPY.size + length]))
 
     def _load(self, sizes: dict[str, int]) -> Object:
         data = emit(UnitSpec(self.function, self.stage.hook))

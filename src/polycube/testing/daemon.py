@@ -26,8 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from polycube.bpf import pin
-from polycube.core.kernel import INTERNAL
-from polycube.testing.hosts import DEADLINE, eventually
+from polycube.testing.hosts import DEADLINE, eventually, reboot
 
 BASE = "/polycube/v1/"
 BPFFS = Path("/sys/fs/bpf/polycube")
@@ -209,13 +208,11 @@ class Daemon:
         return self.start()
 
     def wipe(self) -> None:
-        """What a reboot does to the kernel: pins and internal netdevs are gone. To be called while it does not run."""
+        """What a reboot does to the kernel: pins, internal netdevs and cubes' namespaces are gone. To be called while it does not run."""
         assert not self.running
         if self.bpffs.exists():
             pin.remove(self.bpffs)
-        for index, name in socket.if_nameindex():
-            if index >= INTERNAL:  # fails for the second end of a pair
-                subprocess.run(["ip", "link", "del", name], capture_output=True)
+        reboot()
 
     def close(self) -> None:
         """Ends it and leaves nothing of it."""

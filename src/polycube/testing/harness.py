@@ -19,12 +19,12 @@ from pathlib import Path
 
 from polycube.bpf import u32
 from polycube.compiler.function import PACKAGE, Function, Hook
-from polycube.core.slowpath import INJECT, MARK_OUT, META_OUT
+from polycube.core.slowpath import INJECT, MARK_OUT, MARK_SPAN, META_OUT
 from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest, View
 from polycube.testing.fuse import FusedPrograms
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result
-from polycube.testing.stage import PASSED, PROBE_SLOT, stage, with_tag
+from polycube.testing.stage import PASSED, PROBE_SLOT, SHADOW, stage, with_tag
 
 __all__ = ["Chain", "Changes", "Counters", "CubeUnderTest", "Drop", "Event", "Exit", "Hook", "Result", "View", "find_function"]
 
@@ -98,7 +98,7 @@ class Chain:
             self.stage.maps["pcn_entries"].set(u32(ifindex), entry)
         program = self.fused.get(first, name, port if first is cube else INGRESS, ifindex) if self.fused else first.program(name)
         frame = to_bytes(packet)
-        return self._run(cube, frame, lambda: self.stage.run(program, frame, ifindex=ifindex, mark=mark))
+        return self._run(cube, port, frame, lambda: self.stage.run(program, frame, ifindex=ifindex, mark=mark))
 
     def inject(self, packet: PacketLike, cube: CubeUnderTest, port: int, *, out: bool = True) -> Result:
         """A frame from the control plane."""
@@ -108,9 +108,9 @@ class Chain:
             slot += port
         if self.hook == Hook.XDP:
             header = INJECT.pack(port, flags, cube.ids[port], slot, 0)
-            return self._run(cube, frame, lambda: self.stage.run(self.stage.inject, header + frame))
+            return self._run(cube, port, frame, lambda: self.stage.run(self.stage.inject, header + frame))
         where = slot << 16 | (MARK_OUT if out else 0) | port
-        return self._run(cube, frame, lambda: self.stage.run(self.stage.lead, frame, mark=where))
+        return self._run(cube, port, frame, lambda: self.stage.run(self.stage.lead, frame, mark=where))
 
     def wire(self) -> None:
         """Writes all next hops and flood domains."""
@@ -171,29 +171,35 @@ class Chain:
         slot, peer_port, peer_id = to
         cube.write_port(port, next=NEXT_CUBE, flags=flags, peer_port=peer_port, target=slot, id=cube.ids[port], peer_id=peer_id)
 
-    def _run(self, cube: CubeUnderTest, frame: bytes, run: Callable[[], int | None]) -> Result:
+    def _run(self, cube: CubeUnderTest, port: int, frame: bytes, run: Callable[[], int | None]) -> Result:
         self.stage.consume()
         self.stage.records.clear()
         for member in self.cubes:
             member.take_events()
             member.take_drops()
+            member.take_copies()
         sent = {(member, port): member.counters(port).tx_packets for member in self.cubes for port in member.netdevs}
         edges = {id: (member.name, port) for member in self.cubes for port, id in enumerate(member.ids)}
+        shadows = {SHADOW + id: edge for id, edge in edges.items()}
         result = Result(cube.name)
 
         def collect() -> bool:
-            before = len(result.exits) + len(result.stack) + len(result.drops) + len(result.events)
+            before = result.size
             self.stage.consume()
             for record in self.stage.records:
                 if record.endpoint == PASSED:
                     result.stack.append(record.frame)
                 elif record.endpoint in edges:
                     result.exits.append(Exit(*edges[record.endpoint], record.frame, record.mark))
+                elif record.endpoint in shadows:
+                    into = result.spanned if record.mark == MARK_SPAN else result.namespace
+                    into.append(Exit(*shadows[record.endpoint], record.frame))
             self.stage.records.clear()
             for member in self.cubes:
                 result.events += member.take_events()
                 result.drops += member.take_drops()
-            return len(result.exits) + len(result.stack) + len(result.drops) + len(result.events) > before
+                result.spanned += member.take_copies()
+            return result.size > before
 
         def wait(done: Callable[[], bool]) -> None:
             deadline = time.monotonic() + PATIENCE
@@ -213,10 +219,12 @@ class Chain:
             while collect():
                 time.sleep(LATE)
         if action == TC_REDIRECT:
-            copied = [(exit.cube, exit.port) for exit in result.exits]
-            for (member, port), before in sent.items():
-                if member.counters(port).tx_packets > before and (member.name, port) not in copied:
-                    result.exits.append(Exit(member.name, port, self._left(frame)))
+            copied, known = [(exit.cube, exit.port) for exit in result.exits], result.size
+            for (member, number), before in sent.items():
+                if member.counters(number).tx_packets > before and (member.name, number) not in copied:
+                    result.exits.append(Exit(member.name, number, self._left(frame)))
+            if result.size == known and cube.has_shadow:
+                result.namespace.append(Exit(cube.name, port, self._left(frame)))
         result.exits.sort(key=lambda exit: (exit.cube, exit.port))
         return result
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from polycube.core.kernel import INTERNAL
+from polycube.core.shadownetdevs import PREFIX
 from polycube.core.slowpath import folded_sum
 from polycube.net import netns
 
@@ -207,6 +209,19 @@ def _with_tag(frame: bytes, control: Sequence[tuple[int, int, bytes]]) -> bytes:
     return frame
 
 
+def sniff(namespace: str, netdev: str) -> Sniffer:
+    """Collects what arrives at a netdev of a namespace from now on."""
+
+    def make() -> socket.socket:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        sock.setsockopt(263, _PACKET_AUXDATA, 1)  # SOL_PACKET
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind((netdev, _ETH_P_ALL))
+        return sock
+
+    return Sniffer(netns.run_in(namespace, make))
+
+
 class Host:
     """A namespace with one interface. Made by `Lab.host`."""
 
@@ -288,15 +303,7 @@ class Host:
 
     def sniff(self) -> Sniffer:
         """Collects what arrives from now on."""
-
-        def make() -> socket.socket:
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-            sock.setsockopt(263, _PACKET_AUXDATA, 1)  # SOL_PACKET
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            sock.bind((FAR, _ETH_P_ALL))
-            return sock
-
-        return Sniffer(self.call(make))
+        return sniff(self.name, FAR)
 
     # ---- what netdev events are made of ----
 
@@ -309,6 +316,16 @@ class Host:
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, netdev={self.netdev!r}, ipv4={self.ipv4!r})"
+
+
+def reboot() -> None:
+    """What a reboot does to a daemon's internal netdevs and to cubes' namespaces."""
+    for index, name in socket.if_nameindex():
+        if index >= INTERNAL:  # fails for the second end of a pair
+            subprocess.run(["ip", "link", "del", name], capture_output=True)
+    for name in netns.names():
+        if name.startswith(PREFIX):
+            netns.delete(name)
 
 
 class Lab:

@@ -73,17 +73,26 @@ class Result:
     drops: list[Drop] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     stack: list[bytes] = field(default_factory=list)  # passed to the host's stack
+    namespace: list[Exit] = field(default_factory=list)  # handed into the cube's namespace, by the port there
+    spanned: list[Exit] = field(default_factory=list)  # copies for it
     wait: Callable[[Callable[[], bool]], None] = lambda _: None  # collects late copies until the condition holds
 
     @property
+    def size(self) -> int:
+        """How much is known."""
+        return len([*self.exits, *self.drops, *self.events, *self.stack, *self.namespace, *self.spanned])
+
+    @property
     def verdict(self) -> str:
-        """forwarded, flooded (several copies), slowpath, passed, dropped, or lost (nobody knows where it went)."""
+        """forwarded, flooded (several copies), slowpath, passed, shadowed, dropped, or lost (nobody knows where it went)."""
         if self.exits:
             return "forwarded" if len(self.exits) == 1 else "flooded"
         if self.events:
             return "slowpath"
         if self.stack:
             return "passed"
+        if self.namespace:
+            return "shadowed"
         return "dropped" if self.drops else "lost"
 
     @property
@@ -153,6 +162,15 @@ class Result:
         self._check(self.verdict == "passed", "passed")
         if packet is not None:
             assert_equal(self.stack[0], packet, "passed to the stack")
+        return self
+
+    def shadowed(self, port: int | None = None, packet: PacketLike | None = None) -> Self:
+        """It was handed into the cube's namespace, as received by this port, as this packet."""
+        self._check(self.verdict == "shadowed", "handed into the namespace")
+        into = self.namespace[0]
+        self._check(port is None or into.port == port, f"handed into the namespace by port {port}")
+        if packet is not None:
+            assert_equal(into.packet, packet, "handed into the namespace")
         return self
 
     def slowpath(

@@ -33,12 +33,15 @@ from polycube.compiler.process import Compiler
 from polycube.core.datalog import LOGS, DataLog
 from polycube.core.datalog import decode as decode_log
 from polycube.core.slowpath import INJECT
+from polycube.core.topology import SHADOW_BASE
 from polycube.net.links import Links
+from polycube.net.rtnl import Rtnl
 
 T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parent
 PROBE_SLOT = 1  # cube 0 is never given away, so its slots are free
 PASSED = 0xFFFF
+SHADOW = 0x4000  # and the id of a port: what is handed into the namespace
 FLAG_VLAN = 0x8000
 RECORD = struct.Struct("<IIHHIHHI")
 MTU = 9000
@@ -155,6 +158,8 @@ class Stage:
         self._links: list[Link] = []
         self._devices: list[tuple[int, int]] = []
         self._used = 0
+        self._shadows: set[int] = set()
+        self.shadow_base = SHADOW_BASE + (hook == Hook.TC) * 2 * SHADOW  # both hooks' stages may be in one process
         helper = self.load(emit(Helper("probe", FOLDER, hook)), "probe")
         inject = self.load(emit(injector(hook)), "inject")
         with helper.program("probe") as probe:
@@ -167,6 +172,7 @@ class Stage:
             self.wire = helper.program("wire")
             self.wires = helper.map("probe_wires")
             self._ingress(self.lead, self.near)
+            self.shadow_out = inject.program("pcn_shadow_out")
         else:
             self.inject = inject.program("pcn_inject")
             observer = self.load(emit(Helper("probe", FOLDER, Hook.TC)), "observer")
@@ -219,6 +225,25 @@ class Stage:
         self.wires.set(u32(inner), u32(endpoint))
         return outer
 
+    def shadow(self, id: int) -> None:
+        """The veth into a namespace that a port with this id would have, with nothing but the probe behind it."""
+        outer, inner = self.shadow_base + id, self.shadow_base + SHADOW + id
+        if outer not in self._shadows:
+            with Rtnl() as rtnl:
+                rtnl.create_veth(f"s{self.hook}{id}", outer, f"s{self.hook}{id}p", inner, MTU)
+                for end, name in ((outer, f"s{self.hook}{id}"), (inner, f"s{self.hook}{id}p")):
+                    Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6").write_text("1")
+                    rtnl.change(end, up=True)
+            if self.hook == Hook.XDP:
+                self._links.append(Link.xdp(self.lead, inner))
+            else:
+                self._ingress(self.wire, inner)
+            self._shadows.add(outer)
+        if self.hook == Hook.XDP:
+            self.maps["pcn_leads"].set(u32(inner), INJECT.pack(SHADOW + id, 0, 0, PROBE_SLOT, 0))
+        else:
+            self.wires.set(u32(inner), u32(SHADOW + id))
+
     def run(self, program: Program, frame: bytes, *, ifindex: int = 0, cb: Sequence[int] = (0,) * 5, mark: int = 0) -> int | None:
         """Runs a program once on a frame that seems to come from a netdev. TC gives the program's return value."""
         ifindex = ifindex or self.near
@@ -269,4 +294,4 @@ def stage(hook: Hook) -> Stage:
     return Stage(hook)
 
 
-__all__ = ["PASSED", "PROBE_SLOT", "Function", "Record", "Stage", "compiler", "emit", "stage", "with_tag"]
+__all__ = ["PASSED", "PROBE_SLOT", "SHADOW", "Function", "Record", "Stage", "compiler", "emit", "stage", "with_tag"]

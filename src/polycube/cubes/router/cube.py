@@ -12,16 +12,19 @@ what can be computed again from the configuration that stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 from zlib import crc32
 
 from polycube.core.cube import Cube, Packet, every
+from polycube.core.mirror import Fact
 from polycube.cubes.router import tables
 from polycube.cubes.router.addresses import addresses_of, first_ipv4, own_filter, places, problems
 from polycube.cubes.router.interface import Interface, interfaces
 from polycube.cubes.router.model import LOCAL, Neighbour, RouterConfig
 from polycube.cubes.router.neighbour import PERMANENT, Key
 from polycube.cubes.router.routes import Links, Selection, local_routes, winners
+from polycube.cubes.router.shadow import edits, facts
 from polycube.cubes.router.traffic import Traffic
 from polycube.model import Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, key_of, problem, suggest
 from polycube.net.addr import Mac, parse_address
@@ -194,6 +197,12 @@ class Router(Cube[RouterConfig]):
             if port.ip is not None:
                 wanted.setdefault(name, {})["addresses"] = [str(port.ip)]
         return wanted
+
+    def shadow(self) -> Iterable[Fact]:
+        return facts(self.current, self.interfaces()) if self.current is not None else ()
+
+    def shadowed(self, gone: AbstractSet[Fact], come: AbstractSet[Fact]) -> Sequence[Edit]:
+        return edits(self.current, gone, come) if self.current is not None else ()
 
     # ---- state ----
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
  * Packets to the router itself. Echo requests are answered in place, back to the MAC they came from, whichever of the router's addresses
- * they ask for (RFC 792, RFC 4443 4.2); checksums change by the difference, hence wrong ones stay wrong. The rest is for the control plane.
+ * they ask for (RFC 792, RFC 4443 4.2); checksums change by the difference, hence wrong ones stay wrong. The rest is for the namespace of a
+ * shadow router and what runs there, else for the control plane.
  */
 #pragma once
 
@@ -53,15 +54,17 @@ static __always_inline int local4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	struct router_echo4 *echo;
 
 	if (fragment)
-		return pcn_drop(pkt, LOCAL_IGNORED);
+		return pcn_has_shadow() ? pcn_shadow(pkt) : pcn_drop(pkt, LOCAL_IGNORED);
 	if (proto == IPPROTO_ICMP && plain) {
 		echo = pcn_at(ctx, 0, sizeof(*echo));
 		if (!echo)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
-		if (echo->icmp.type != ICMP_ECHO || echo->icmp.code)
-			return pcn_drop(pkt, LOCAL_IGNORED);
-		return echo4(pkt, in, echo);
+		if (echo->icmp.type == ICMP_ECHO && !echo->icmp.code)
+			return echo4(pkt, in, echo);
+		return pcn_has_shadow() ? pcn_shadow(pkt) : pcn_drop(pkt, LOCAL_IGNORED);
 	}
+	if (pcn_has_shadow())
+		return pcn_shadow(pkt);
 	return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
 }
 
@@ -92,23 +95,29 @@ static __always_inline int local6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	struct router_echo6 *echo;
 
 	if (proto != IPPROTO_ICMPV6)
-		return hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
+		return pcn_has_shadow() ? pcn_shadow(pkt) : hand_up(pkt, in, ROUTER_ERRORS, ROUTER_UP_LOCAL, LOCAL, 0, 0);
 	echo = pcn_at(ctx, 0, sizeof(*echo));
 	if (!echo)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	if (echo->icmp.icmp6_type == PCN_ND_SOLICITATION || echo->icmp.icmp6_type == PCN_ND_ADVERTISEMENT)
 		return nd_input(ctx, pkt, in, hop_limit);
 	if (echo->icmp.icmp6_type != ICMPV6_ECHO_REQUEST || echo->icmp.icmp6_code)
-		return pcn_drop(pkt, LOCAL_IGNORED);
+		return pcn_has_shadow() ? pcn_shadow(pkt) : pcn_drop(pkt, LOCAL_IGNORED);
 	return echo6(ctx, pkt, in, echo);
 }
 
-/* Of multicast packets the router takes Neighbour Discovery only. */
+/* To a group, or to all: nothing for the router itself, but routing daemons live on it. */
+static __always_inline int multicast(struct pcn_packet *pkt)
+{
+	return pcn_has_shadow() ? pcn_shadow(pkt) : pcn_drop(pkt, MULTICAST);
+}
+
+/* Of multicast packets the router itself takes Neighbour Discovery only. */
 static __always_inline int multicast6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, __u8 proto, __u8 hop_limit)
 {
 	struct router_echo6 *echo = proto == IPPROTO_ICMPV6 ? pcn_at(ctx, 0, sizeof(*echo)) : 0;
 
 	if (echo && (echo->icmp.icmp6_type == PCN_ND_SOLICITATION || echo->icmp.icmp6_type == PCN_ND_ADVERTISEMENT))
 		return nd_input(ctx, pkt, in, hop_limit);
-	return pcn_drop(pkt, MULTICAST);
+	return multicast(pkt);
 }

@@ -181,7 +181,7 @@ static __always_inline int input4(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 	if (unlikely(!sum_is_right(sum)))
 		return pcn_drop(pkt, BAD_CHECKSUM);
 	if (unlikely(martian4(ip->daddr)))
-		return pcn_drop(pkt, (__u8)ip->daddr >> 4 == 14 || ip->daddr == 0xffffffff ? MULTICAST : MARTIAN_DESTINATION);
+		return (__u8)ip->daddr >> 4 == 14 || ip->daddr == 0xffffffff ? multicast(pkt) : pcn_drop(pkt, MARTIAN_DESTINATION);
 	if (unlikely(group))
 		return pcn_drop(pkt, GROUP_MAC);
 	if (unlikely(martian4(ip->saddr) || own4(ip->saddr)))
@@ -353,11 +353,13 @@ static __always_inline int input(struct pcn_ctx *ctx, struct pcn_packet *pkt, st
 	}
 }
 
-/* What is forwarded gets the tag of the interface it leaves by. */
-static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, int verdict)
+/* What is forwarded gets the tag of the interface it leaves by; what goes to the router's namespace gets back the one it came with. */
+static __always_inline int output(struct pcn_ctx *ctx, struct pcn_packet *pkt, int verdict, __u16 tci)
 {
 	__u32 number = pkt->out_port;
 
+	if (unlikely(verdict == PCN_SHADOW && tci))
+		return pcn_vlan_push(ctx, pkt, ETH_P_8021Q, tci) ? pcn_drop(pkt, PCN_DROP_MALFORMED) : PCN_SHADOW;
 	if (likely(verdict != PCN_FORWARD || number < ROUTER_PORTS))
 		return verdict;
 	pkt->out_port = number & 0xffff;
@@ -394,5 +396,5 @@ HANDLER(ingress)
 		if (!eth)
 			return pcn_drop(pkt, PCN_DROP_MALFORMED);
 	}
-	return output(ctx, pkt, input(ctx, pkt, in, eth, group));
+	return output(ctx, pkt, input(ctx, pkt, in, eth, group), tag ? tci : 0);
 }

@@ -71,6 +71,8 @@ class Outside(Protocol):
 
     def send(self, port: int, frame: bytes) -> None: ...
 
+    def hand_over(self, port: int, frame: bytes) -> None: ...
+
 
 class Traffic:
     """The slow path of one router."""
@@ -92,8 +94,10 @@ class Traffic:
             return
         if received.reason == Reason.ARP:
             self._arp(port, received.data)
+            self._share(port, received.data)
         elif received.reason == Reason.ND:
             self._nd(port, received.data)
+            self._share(port, received.data)
         else:
             packet = frame.read_ip(received.data)
             if packet is not None:
@@ -141,6 +145,13 @@ class Traffic:
     def refused(self) -> int:
         """Neighbours that found no room."""
         return sum(table.refused for table in self.neighbours.values())
+
+    def _share(self, port: Interface, data: bytes) -> None:
+        """What neighbours answer may have been asked for in the namespace of a shadow router."""
+        try:
+            self._outside.hand_over(port.port, frame.tagged(data, port.vlan) if port.vlan else data)
+        except NotSent as error:
+            self._outside.log.debug(str(error))
 
     # ---- neighbours ----
 

@@ -60,6 +60,7 @@ enum pcn_meta_flag {
 	PCN_META_OUT = 1, /* send out of `port` instead of treating it as received there */
 	PCN_META_TRACE = 2,
 	PCN_META_FLOODED = 4,   /* TC: one of many copies; not for whoever gets it in particular */
+	PCN_META_SEEN = 8,      /* sent by the cube's own namespace, which needs no copy of it */
 	PCN_META_HOP = 0x100,   /* a flooded copy came back in by a device: one more hop */
 	PCN_META_HOPS = 0x1f00, /* the hops so far; a copy that has them all is dropped, which ends loops */
 };
@@ -78,6 +79,8 @@ struct pcn_meta {
 /* Metadata in front of a flooded copy (XDP): the hops of PCN_META_HOPS beside this. */
 #define PCN_COPY 0x9c0b0000
 #define PCN_MARK_DONE 0x9c0bed0e /* was put on the netdev's hook from elsewhere: its own chain has had it */
+#define PCN_MARK_SPAN 0x9c0b59a4 /* on a shadow netdev: a copy, to be captured in the namespace and not to be answered */
+#define PCN_INDEX_SPAN 0x9c0b    /* the same on the way into the namespace: skb->tc_index, which crosses the border as the mark does not */
 
 /* In front of a frame that user space injects through BPF_PROG_TEST_RUN (XDP). */
 struct pcn_inject {
@@ -119,6 +122,12 @@ struct pcn_event {
 	__u32 metadata[3];
 };
 
+/* XDP: a copy on its way into the cube's namespace by user space; `caplen` bytes of the frame follow. */
+struct pcn_copy {
+	__u32 id; /* of the port */
+	__u32 caplen;
+};
+
 /* Why a frame was dropped; a cube's own reasons begin at PCN_DROP_CUBE. */
 enum pcn_drop_reason {
 	PCN_DROP_POLICY,        /* the function's configuration says so */
@@ -131,5 +140,6 @@ enum pcn_drop_reason {
 	PCN_DROP_SLOWPATH_FULL, /* the queue to the control plane is full */
 	PCN_DROP_NO_MEMBERS,    /* flooded to an empty domain */
 	PCN_DROP_EXTENSIONS,    /* more IPv6 extension headers than are followed */
+	PCN_DROP_SPAN,          /* a copy for the cube's namespace was lost; the frame itself went on */
 	PCN_DROP_CUBE = 16,
 };

@@ -64,6 +64,7 @@ enum pcn_verdict {
 	PCN_FORWARD,  /* out of pkt->out_port */
 	PCN_FLOOD,    /* out of every port of domain pkt->out_port but the one it came by */
 	PCN_SLOWPATH, /* to the control plane */
+	PCN_SHADOW,   /* standard cube: into its namespace, as received by the port there */
 };
 
 /*
@@ -122,6 +123,23 @@ static __always_inline int pcn_slowpath(struct pcn_packet *pkt, __u16 reason, __
 	pkt->metadata[1] = b;
 	pkt->metadata[2] = c;
 	return PCN_SLOWPATH;
+}
+
+extern __u32 pcn_shadow_base; /* the unit's (unit_maps.h) */
+
+/* Whether the cube has a namespace (shadow=true). Known when a fused unit is made, and costs nothing there. */
+static __always_inline int pcn_has_shadow(void)
+{
+	return !!pcn_shadow_base;
+}
+
+/*
+ * Hands the frame into the cube's namespace, as received by the netdev of the port it came by. It should be as it came: tags and MACs
+ * are what the stack there goes by. Without a namespace it is dropped.
+ */
+static __always_inline int pcn_shadow(struct pcn_packet *pkt)
+{
+	return PCN_SHADOW;
 }
 
 /* Seconds since boot, suspend excluded: what ageing compares. By the clock of the last tick, which is a load instead of a device's register. */
