@@ -66,8 +66,7 @@ echo "To a server behind routers packets go in packets of their own, here IP in 
 show polycubectl lb1 outer set gateway="$(mac web2)"
 show polycubectl lb1 service add 10.0.0.101 80 TCP encapsulation=IPIP
 show polycubectl lb1 service 10.0.0.101 80 TCP backend add 1 ip=10.0.0.12
-ip netns exec web2 timeout 5 tcpdump -i eth0 -n -c 1 -t ip proto 4 2> /dev/null &
+ip netns exec web2 timeout 60 tcpdump -i eth0 -n -c 1 -t ip proto 4 2> /dev/null &
 watching=$!
-sleep 1
-ip netns exec client curl -s --max-time 1 http://10.0.0.101/ || true
+while kill -0 "$watching" 2> /dev/null; do ip netns exec client curl -s --max-time 1 http://10.0.0.101/ || true; done
 wait "$watching"

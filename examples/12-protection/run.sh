@@ -28,14 +28,14 @@ fetch() {
 ip netns exec server python -m http.server -d /run/lab/bin 80 >/dev/null 2>&1 &
 web=$!
 trap 'kill $web' EXIT
-for _ in $(seq 50); do ip netns exec client bash -c '</dev/tcp/10.0.0.80/80' 2>/dev/null && break; sleep 0.1; done
+for _ in $(seq 300); do ip netns exec client bash -c '</dev/tcp/10.0.0.80/80' 2>/dev/null && break; sleep 0.1; done
 fetch client
 
 # soon WORD COMMAND...: until its output holds the word
 soon() {
 	local word=$1
 	shift
-	for _ in $(seq 50); do "$@" | grep -q "$word" && break; sleep 0.2; done
+	for _ in $(seq 300); do "$@" | grep -q "$word" && break; sleep 0.2; done
 	show "$@"
 	"$@" | grep -q "$word"
 }

@@ -40,9 +40,9 @@ trap 'rm -r "$folder"' EXIT
 show polycubectl packetcapture add cap1 capture=BIDIRECTIONAL filter="icmp" dump="$folder/trace"
 show polycubectl attach cap1 br1:p1
 polycubectl cap1 show stream | tcpdump -lnr - -c 2 2>/dev/null >"$folder/live" &
-sleep 0.5
+until polycubectl cap1 show statistics | grep -q "streams: 1"; do sleep 0.1; done
 ping_from h1 10.0.0.2
-sleep 0.3
+until [ "$(wc -l <"$folder/live")" = 2 ] && polycubectl cap1 show statistics | grep -q "written: 8"; do sleep 0.1; done
 cat "$folder/live"
 show polycubectl cap1 show statistics
 tcpdump -nr "$folder/trace-00001.pcapng" 2>/dev/null | grep -c echo

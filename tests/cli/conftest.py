@@ -20,7 +20,7 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     server, thread = serve(found)
     yield found
     server.should_exit = True
-    thread.join(10)
+    thread.join(30)
 
 
 @pytest.fixture

@@ -338,7 +338,7 @@ def test_the_same_request_works_over_tcp(ctl: Ctl, daemon: FakeDaemon) -> None:
     with listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/other/base/"
         done = ctl("c1", "show", env={"POLYCUBECTL_URL": url})
-        thread.join(10)
+        thread.join(30)
     assert (done.stdout, done.stderr) == ("1\n2\n", "")
     assert heard[0].startswith(b"GET /other/base/c1/ HTTP/1.1\r\nHost: 127.0.0.1:")
 
@@ -357,7 +357,7 @@ def test_an_answer_that_breaks_off_is_no_answer(ctl: Ctl, garbage: bytes) -> Non
     thread.start()
     with listener:
         done = ctl("c1", "show", env={"POLYCUBECTL_URL": f"http://127.0.0.1:{listener.getsockname()[1]}"})
-        thread.join(10)
+        thread.join(30)
     assert done.returncode == 1 and "without a whole answer" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -417,7 +417,7 @@ def test_https_checks_the_daemon_and_shows_a_certificate(ctl: Ctl, certificate: 
         url = {"POLYCUBECTL_URL": f"https://localhost:{listener.getsockname()[1]}"}
         mine = {"POLYCUBECTL_CACERT": cert, "POLYCUBECTL_CERT": cert, "POLYCUBECTL_KEY": key}
         trusted, untrusted = ctl("c1", "show", env=url | mine), ctl("c1", "show", env=url)
-        thread.join(10)
+        thread.join(30)
     assert (trusted.stdout, trusted.stderr) == ("7\n", "")
     assert untrusted.returncode == 1 and "certificate verify failed" in untrusted.stderr
     assert "systemctl" not in untrusted.stderr

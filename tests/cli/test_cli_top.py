@@ -107,20 +107,20 @@ def test_top_goes_on_when_the_daemon_is_away_and_comes_back(tmp_path_factory: py
     try:
         assert top.stdout.readline().startswith("port r1 p1")
         server.should_exit = True
-        thread.join(10)
+        thread.join(30)
         while not top.stdout.readline().startswith("daemon away"):
             pass
         server, thread = serve(daemon)
         while not (line := top.stdout.readline()).startswith("port r1 p1"):
             assert line
         top.send_signal(signal.SIGINT)
-        assert top.wait(10) == 0
+        assert top.wait(30) == 0
     finally:
         top.kill()
         top.wait()
         top.stdout.close()
         server.should_exit = True
-        thread.join(10)
+        thread.join(30)
 
 
 def test_top_redraws_on_a_terminal_and_gives_the_cursor_back(counting: FakeDaemon, environment: dict[str, str]) -> None:
@@ -138,7 +138,7 @@ def test_top_redraws_on_a_terminal_and_gives_the_cursor_back(counting: FakeDaemo
             break
         shown += part
     os.close(outer)
-    assert top.wait(10) == 0
+    assert top.wait(30) == 0
     text = shown.decode()
     assert text.count("\033[H") == 3 and "RX pps" in text and "no-route" in text and "p1" in text
     assert text.index("\033[?25l") < text.index("\033[?25h")

@@ -192,7 +192,7 @@ def test_it_ends_when_its_owner_is_gone():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     pid = int(run.stdout)
-    for _ in range(100):
+    for _ in range(600):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -60,8 +60,8 @@ OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).g
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("fuzzed")) as running:
+def daemon(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("fuzzed"), cache=tmp_path_factory.getbasetemp() / "cache") as running:
         yield running
 
 

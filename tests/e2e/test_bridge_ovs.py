@@ -34,7 +34,7 @@ class Vswitch:
             self.set("add-port", "ovs", port)
 
     def set(self, *command: str) -> None:
-        self._run("ovs-vsctl", f"--db=unix:{self._folder}/db.sock", "--timeout=10", *command)
+        self._run("ovs-vsctl", f"--db=unix:{self._folder}/db.sock", "--timeout=60", *command)
 
     def role(self, port: str) -> str:
         """What the port is in the tree, as Open vSwitch sees it."""

@@ -102,6 +102,7 @@ def test_a_connection_outlives_the_daemon_and_rules_stay(wall: Daemon, hosts: li
         server.close()
 
 
+@pytest.mark.parametrize("wall", ["TC"], indirect=True)
 def test_rules_keep_their_order_whatever_happens(wall: Daemon) -> None:
     """Inserted, removed and moved on ones, over a death of the daemon, an applied document and a dry run."""
     chain = "firewall/fw/chain/EGRESS"
@@ -161,6 +162,7 @@ def test_what_is_rejected_is_told_so(wall: Daemon, hosts: list[Host], version: i
         assert not isinstance(refused.value, TimeoutError)
 
 
+@pytest.mark.parametrize("wall", ["TC"], indirect=True)
 def test_actions(wall: Daemon, hosts: list[Host]) -> None:
     chain = "firewall/fw/chain/INGRESS"
     assert wall.post(f"{chain}/append", {"src": "10.7.0.0/16", "action": "DROP"}) == {"id": 0}
@@ -194,6 +196,7 @@ def test_log_rules_write_lines(wall: Daemon, hosts: list[Host]) -> None:
     wall.logged("packet of a LOG rule", 0)
 
 
+@pytest.mark.parametrize("wall", ["TC"], indirect=True)
 def test_explain_says_what_happens(wall: Daemon, hosts: list[Host]) -> None:
     rules = [
         {"src": "10.0.0.0/8", "l4proto": "TCP", "dport": "1-100", "action": "DROP"},

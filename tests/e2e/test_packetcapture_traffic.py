@@ -80,6 +80,7 @@ def test_a_file_is_what_tcpdump_and_tshark_read(scene: Scene) -> None:
     assert (statistics["taken"], statistics["lost"]) == (6, 0)
 
 
+@pytest.mark.parametrize("scene", ["TC"], indirect=True)
 def test_a_live_stream_goes_into_tcpdump_and_tshark(scene: Scene) -> None:
     daemon, one, two, _ = scene
     readers = {
@@ -115,6 +116,7 @@ def test_a_live_stream_goes_into_tcpdump_and_tshark(scene: Scene) -> None:
     assert eventually(lambda: daemon.get(f"{CAP}/statistics").get("streams") == 0)
 
 
+@pytest.mark.parametrize("scene", ["TC"], indirect=True)
 def test_a_stream_of_nothing_is_refused_and_an_open_one_ends_with_the_daemon(scene: Scene) -> None:
     daemon, _, _, _ = scene
     reader = subprocess.Popen(
@@ -145,6 +147,7 @@ def test_what_passes_while_the_daemon_is_dead_is_in_the_next_file(scene: Scene) 
     assert daemon.get(f"{CAP}/file") == str(second)
 
 
+@pytest.mark.parametrize("scene", ["TC"], indirect=True)
 def test_a_bad_filter_is_answered_and_a_good_one_begins_a_file(scene: Scene) -> None:
     daemon, one, two, folder = scene
     answer = daemon.rest("PATCH", f"{CAP}/filter", "tcp porrt 80")
@@ -171,6 +174,7 @@ def test_a_filter_on_tags_sees_those_in_the_metadata_too(scene: Scene) -> None:
     assert "vlan 7" in line
 
 
+@pytest.mark.parametrize("scene", ["TC"], indirect=True)
 def test_packets_are_read_one_by_one_in_network_mode(scene: Scene) -> None:
     daemon, one, two, folder = scene
     daemon.patch(f"{CAP}/networkmode", True)

@@ -26,7 +26,7 @@ from polycube.testing.traffic import Headers, Report, Traffic
 
 RATE = 50_000
 ROUTER = "02:00:00:00:09:fe"
-SHORT = (3, 24)  # kills, changes
+SHORT = (2, 24)  # kills, changes
 LONG = (200, 500)
 Change = tuple[str, Callable[[Daemon], object]]
 

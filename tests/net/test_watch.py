@@ -187,4 +187,4 @@ async def test_closing_ends_the_loop_of_a_waiting_reader(watcher: Watcher) -> No
     reader = asyncio.create_task(read())
     await asyncio.sleep(0.02)
     await watcher.close()
-    assert await asyncio.wait_for(reader, 1) == 0
+    assert await asyncio.wait_for(reader, 10) == 0

@@ -306,7 +306,7 @@ class Kernel:
         await _create_veth(new["name"] + "a", index, new["name"] + "b", index + 1)
         mode = XdpMode[new["mode"].upper()]
         try:
-            for end in (index, index + 1):
+            for end in (index + 1, index):  # the last one takes frames at once, the other when the kernel has looked at its carrier
                 await self.links.disable_ipv6(end)
                 await self.links.set_up(end)
             with Program.open(self.paths.shared_map(LEAD_XDP)) as program, Link.xdp(program, index + 1, mode) as link:
@@ -513,7 +513,7 @@ class Kernel:
     async def _make_injection_device(self, name: str, index: int, mtu: int) -> None:
         if not await self.links.find(index):
             await _create_veth(name, index, name[:-1] + "1", index + 1, mtu)
-        for end in (index, index + 1):
+        for end in (index + 1, index):  # as above: what is injected at once would be dropped
             await self.links.disable_ipv6(end)
             await self.links.set_up(end)
 

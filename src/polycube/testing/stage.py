@@ -16,6 +16,7 @@ The process must have been isolated (isolation.py) before a stage is made: it ma
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import struct
 import threading
@@ -101,7 +102,7 @@ def veth(name: str) -> tuple[int, int]:
         async with Links() as links:
             near = await links.create_veth(name, f"{name}p", mtu=MTU)
             far = await links.get(f"{name}p")
-            for end in (name, f"{name}p"):
+            for end in (f"{name}p", name):  # that by which frames are sent last: it takes them at once
                 await links.disable_ipv6(end)
                 await links.set_up(end)
             return near.ifindex, far.ifindex
@@ -113,7 +114,9 @@ def veth(name: str) -> tuple[int, int]:
 def compiler() -> Compiler:
     """The compiler of all tests of this process, with a cache in the user's own folder."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Compiler(ObjectCache(folder / "polycube"))
+    made = Compiler(ObjectCache(folder / "polycube"))
+    atexit.register(made.close)
+    return made
 
 
 @cache
