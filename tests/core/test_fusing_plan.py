@@ -156,6 +156,11 @@ def test_a_cube_for_which_it_is_off_stays_alone() -> None:
     assert proposed(world([("A", "x")]), off={"A"}) == {10: Cut("A", "fusing is off for this cube")}
 
 
+def test_a_cube_whose_traffic_is_copied_stays_alone() -> None:
+    copied = replace(PIECE, function=replace(PIECE.function, span=True))
+    assert proposed(world([("A", "x")]), copied) == {10: Cut("A", "its traffic is copied into its namespace (span)")}
+
+
 @pytest.mark.parametrize(
     ("piece", "reason", "length"),
     [

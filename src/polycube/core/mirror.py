@@ -15,14 +15,14 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from polycube.core.topology import SHADOW_BASE
 from polycube.net import netns
 from polycube.net.addr import Mac, link_local
-from polycube.net.rtnl import NLM_F_ACK, Rtnl, attribute
+from polycube.net.rtnl import NLM_F_ACK, NLM_F_DUMP, Rtnl, attribute, attributes
 
 PROTOCOL = 0x9C  # of what the daemon has added
 COST = 1  # of a route without a metric
@@ -31,7 +31,8 @@ BLACKHOLE, UNREACHABLE, PROHIBIT = WORDS = ("blackhole", "unreachable", "prohibi
 _NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH, _DELNEIGH, _GETNEIGH = 20, 21, 22, 24, 25, 26, 28, 29, 30
 _REPLACE, _CREATE, _APPEND = 0x100, 0x400, 0x800
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 5, 6, 9, 15
+_NLMSG, _RTMSG, _RTNEXTHOP = 16, struct.Struct("=8BI"), struct.Struct("=HBBi")  # struct nlmsghdr has 16 bytes
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _PERMANENT, _NODAD, _ONLINK, _CLONED = 0x80, 0x02, 0x04, 0x200
 _MAIN, _NOWHERE = 254, 255
@@ -158,20 +159,22 @@ class Mirror:
                 yield AddressOf(port, str(address)), protocol == PROTOCOL
 
     def _routes(self, names: dict[int, str]) -> Iterator[tuple[Fact, bool]]:
+        """There may be many: decoded by hand, a tenth of what pyroute2 takes."""
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in self._rtnl.dump(_GETROUTE, struct.pack("=8BI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
-                table = message.get_attr("RTA_TABLE") or message["table"]
-                if table != _MAIN or message["proto"] in _KERNELS or message["flags"] & _CLONED:
+            for _, message in self._rtnl.request(_GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), NLM_F_DUMP):
+                _, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message, _NLMSG)
+                if protocol in _KERNELS or flags & _CLONED or (kind != _UNICAST and kind not in _TYPES):
                     continue
-                everything = "0.0.0.0" if family == socket.AF_INET else "::"
-                network = ipaddress.ip_network(f"{message.get_attr('RTA_DST') or everything}/{message['dst_len']}")
-                cost = cost_of(str(network), message.get_attr("RTA_PRIORITY") or 0)
-                own = message["proto"] == PROTOCOL
-                if message["type"] in _TYPES:
-                    yield RouteTo("", str(network), _TYPES[message["type"]], cost), own
-                for oif, gateway in _hops(message) if message["type"] == _UNICAST else ():
+                found = attributes(message[_NLMSG + _RTMSG.size :])
+                if int.from_bytes(found.get(_RTA_TABLE, bytes([table])), "little") != _MAIN:
+                    continue
+                network = f"{_text(family, found.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16)))}/{length}"
+                cost = cost_of(network, int.from_bytes(found.get(_RTA_PRIORITY, b""), "little"))
+                if kind in _TYPES:
+                    yield RouteTo("", network, _TYPES[kind], cost), protocol == PROTOCOL
+                for oif, gateway in _hops(found) if kind == _UNICAST else ():
                     if oif in names and gateway:
-                        yield RouteTo(names[oif], str(network), str(ipaddress.ip_address(gateway)), cost), own
+                        yield RouteTo(names[oif], network, _text(family, gateway), cost), protocol == PROTOCOL
 
     def _neighbours(self, names: dict[int, str]) -> Iterator[tuple[Fact, bool]]:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -224,12 +227,12 @@ class Mirror:
         address = ipaddress.ip_interface(text)
         flags = _NODAD if address.version == 6 else 0
         header = struct.pack("=BBBBI", _family(address), address.network.prefixlen, flags, 0, self._indexes[port])
-        attributes = attribute(_IFA_LOCAL, address.ip.packed) + attribute(_IFA_ADDRESS, address.ip.packed)
+        more = attribute(_IFA_LOCAL, address.ip.packed) + attribute(_IFA_ADDRESS, address.ip.packed)
         if add:
-            attributes += attribute(_IFA_FLAGS, struct.pack("=I", flags)) + attribute(_IFA_PROTO, bytes([protocol]))
+            more += attribute(_IFA_FLAGS, struct.pack("=I", flags)) + attribute(_IFA_PROTO, bytes([protocol]))
             if address.version == 4 and address.network.prefixlen < 31:
-                attributes += attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
-        self._rtnl.request(_NEWADDR if add else _DELADDR, header + attributes, NLM_F_ACK | (_CREATE | _REPLACE if add else 0))
+                more += attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
+        self._rtnl.request(_NEWADDR if add else _DELADDR, header + more, NLM_F_ACK | (_CREATE | _REPLACE if add else 0))
 
     def _route(self, fact: RouteTo, add: bool) -> None:
         network = ipaddress.ip_network(fact.network)
@@ -237,31 +240,38 @@ class Mirror:
         # A next hop may be in no network of the port, as the cube has it
         flags = _ONLINK if add and kind == _UNICAST else 0
         scope, protocol = (0, PROTOCOL) if add else (_NOWHERE, 0)
-        header = struct.pack("=8BI", _family(network), network.prefixlen, 0, 0, _MAIN, protocol, scope, kind, flags)
-        attributes = attribute(_RTA_DST, network.network_address.packed)
+        header = _RTMSG.pack(_family(network), network.prefixlen, 0, 0, _MAIN, protocol, scope, kind, flags)
+        more = attribute(_RTA_DST, network.network_address.packed)
         if kind == _UNICAST:
-            attributes += attribute(_RTA_OIF, struct.pack("=I", self._indexes[fact.port]))
-            attributes += attribute(_RTA_GATEWAY, ipaddress.ip_address(fact.nexthop).packed)
+            more += attribute(_RTA_OIF, struct.pack("=I", self._indexes[fact.port]))
+            more += attribute(_RTA_GATEWAY, ipaddress.ip_address(fact.nexthop).packed)
         if fact.cost != COST:
-            attributes += attribute(_RTA_PRIORITY, struct.pack("=I", fact.cost))
-        self._rtnl.request(_NEWROUTE if add else _DELROUTE, header + attributes, NLM_F_ACK | (_CREATE | _APPEND if add else 0))
+            more += attribute(_RTA_PRIORITY, struct.pack("=I", fact.cost))
+        self._rtnl.request(_NEWROUTE if add else _DELROUTE, header + more, NLM_F_ACK | (_CREATE | _APPEND if add else 0))
 
     def _neighbour(self, fact: NeighbourOf, add: bool) -> None:
         address = ipaddress.ip_address(fact.address)
         header = struct.pack("=B3xiHBB", _family(address), self._indexes[fact.port], _PERMANENT, 0, 0)
-        attributes = attribute(_NDA_DST, address.packed)
+        more = attribute(_NDA_DST, address.packed)
         if add:
-            attributes += attribute(_NDA_LLADDR, bytes(Mac.parse(fact.mac))) + attribute(_NDA_PROTOCOL, bytes([PROTOCOL]))
-        self._rtnl.request(_NEWNEIGH if add else _DELNEIGH, header + attributes, NLM_F_ACK | (_CREATE | _REPLACE if add else 0))
+            more += attribute(_NDA_LLADDR, bytes(Mac.parse(fact.mac))) + attribute(_NDA_PROTOCOL, bytes([PROTOCOL]))
+        self._rtnl.request(_NEWNEIGH if add else _DELNEIGH, header + more, NLM_F_ACK | (_CREATE | _REPLACE if add else 0))
 
 
 def _family(one: Any) -> int:
     return socket.AF_INET if one.version == 4 else socket.AF_INET6
 
 
-def _hops(message: Any) -> Iterator[tuple[int | None, str | None]]:
-    multipath = message.get_attr("RTA_MULTIPATH")
-    if multipath:
-        yield from ((hop["oif"], hop.get_attr("RTA_GATEWAY")) for hop in multipath)
-    else:
-        yield message.get_attr("RTA_OIF"), message.get_attr("RTA_GATEWAY")
+def _text(family: int, address: bytes) -> str:
+    return socket.inet_ntoa(address) if family == socket.AF_INET else str(ipaddress.IPv6Address(address))
+
+
+def _hops(found: Mapping[int, bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Ifindex and gateway of each next hop: of a route by one, or of each struct rtnexthop."""
+    several = found.get(_RTA_MULTIPATH, b"")
+    if not several:
+        yield int.from_bytes(found.get(_RTA_OIF, b""), "little"), found.get(_RTA_GATEWAY)
+    while len(several) >= _RTNEXTHOP.size:
+        length, _, _, oif = _RTNEXTHOP.unpack_from(several)
+        yield oif, attributes(several[_RTNEXTHOP.size : length]).get(_RTA_GATEWAY)
+        several = several[max(_RTNEXTHOP.size, (length + 3) & ~3) :]

@@ -2,7 +2,8 @@
 """Copies of XDP cubes' traffic, from the ring buffer of unit_shadow.h into the namespaces of the cubes (span mode).
 
 XDP can't clone a frame, so copies take this way; those of TC cubes never come here. What finds no room in the ring buffer while the daemon
-is busy, or away, is counted there (PCN_DROP_SPAN); what the netdev does not take is counted here. The traffic itself is not held up.
+is busy, or away, is counted there (PCN_DROP_SPAN); what the netdev does not take is counted here (`Keeper.lost_copies`). The traffic itself
+is not held up.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ class Copies:
         self._pin = kernel.paths.shared_map(COPIES)
         self._ring: RingBuffer | None = None
         self._sockets = ShadowSockets()
-        self.lost = 0  # by this process
 
     def touched(self) -> None:
         """What stands has changed."""
@@ -46,9 +46,9 @@ class Copies:
         id, length = _COPY.unpack_from(record)
         try:
             if not self._sockets.send(id, record[_COPY.size : _COPY.size + length], MARK_SPAN):
-                self.lost += 1
+                self._keeper.lost_copies += 1
         except NetError:  # the port has gone, or is down
-            self.lost += 1
+            self._keeper.lost_copies += 1
 
     def close(self) -> None:
         """What comes from now on waits, as far as there is room."""

@@ -84,6 +84,7 @@ class Keeper:
         self._wishes: dict[str, Wishes] = {}  # uuid -> what the cube wants beside map writes
         self._told: dict[str, Told] = {}  # uuid -> facts its worker knows
         self._kept = Kept({}, {}, {}, Absent())
+        self.lost_copies = 0  # of XDP cubes' traffic, that a namespace did not take
         self.events = Events()
         self._lock = asyncio.Lock()  # of what stands: kernel, store and the tables above
         self.fuser = Fuser(kernel, self.executor, self._lock, fusing, self.events.announce)

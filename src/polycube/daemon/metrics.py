@@ -85,6 +85,8 @@ class _Collector:
         yield from self._units()
         for one in self.more:
             yield from one(self.keeper)
+        lost = "Copies of XDP cubes' traffic (span) that their namespaces did not take"
+        yield CounterMetricFamily("polycube_span_lost", lost, value=self.keeper.lost_copies)
         cubes = GaugeMetricFamily("polycube_cubes", "Cubes of a service", labels=["service"])
         for service, number in Counter(entry.service for entry in self.entries).items():
             cubes.add_metric([service], number)

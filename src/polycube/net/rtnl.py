@@ -130,6 +130,16 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
 
 
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Netlink attributes by kind."""
+    found, offset = {}, 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += max(4, (length + 3) & ~3)
+    return found
+
+
 def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Cut a datagram into messages: (type, sequence number, message with its header)."""
     offset = 0
