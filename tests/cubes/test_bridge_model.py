@@ -44,7 +44,7 @@ def test_the_bridge_does_what_the_model_does(cube):
     bridge = cube("bridge", ports=len(PORTS))
     set_up(bridge, *PORTS)
 
-    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(FRAMES, min_size=5, max_size=12))
     def run(frames: list[tuple[int, str, str, tuple[int, ...]]]) -> None:
         bridge.map("fdb").clear()

@@ -31,19 +31,19 @@ def _live(network: Network, data: st.DataObject, converged: int) -> None:
     network.assert_converged()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None)
 @given(networks(st.just(True)), st.data())
 def test_rapid_trees_converge_without_a_loop_at_any_time(network: Network, data: st.DataObject) -> None:
     _live(network, data, 60)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(networks(st.just(False)), st.data())
 def test_trees_of_the_old_protocol_do_so_too(network: Network, data: st.DataObject) -> None:
     _live(network, data, 120)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(networks(st.booleans()), st.data())
 def test_trees_of_both_do_so_too(network: Network, data: st.DataObject) -> None:
     _live(network, data, 120)

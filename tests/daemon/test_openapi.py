@@ -77,7 +77,6 @@ def fuzz(daemon: Daemon, examples: int) -> None:
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=True,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )

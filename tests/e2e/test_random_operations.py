@@ -150,7 +150,6 @@ def run(daemon: Daemon, lab: Lab, sequences: int, steps: int, life: int) -> int:
         stateful_step_count=steps,
         deadline=None,
         database=None,
-        derandomize=True,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

@@ -52,6 +52,7 @@ uint32_t bpf_map__btf_key_type_id(const struct bpf_map *m);
 uint32_t bpf_map__btf_value_type_id(const struct bpf_map *m);
 bool bpf_map__is_internal(const struct bpf_map *m);
 int bpf_map__set_max_entries(struct bpf_map *m, uint32_t n);
+bool bpf_map__autocreate(const struct bpf_map *m);
 int bpf_map__set_autocreate(struct bpf_map *m, bool autocreate);
 int bpf_map__set_initial_value(struct bpf_map *m, const void *data, size_t size);
 const void *bpf_map__initial_value(struct bpf_map *m, size_t *size);

@@ -105,6 +105,11 @@ class MapSpec:
         """Does not create the map; a program that uses it can't be loaded."""
         check(lib.bpf_map__set_autocreate(self._pointer, False), f"leave out map {self.name}")
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it was left out. Newer libbpfs have a descriptor for it all the same, which is no map."""
+        return not lib.bpf_map__autocreate(self._pointer)
+
 
 class ProgramSpec:
     """A program of an object that is not loaded yet."""
@@ -181,7 +186,8 @@ class Object:
 
     def map(self, name: str) -> Map:
         """A loaded map, owned by the caller."""
-        return Map(self._dup(lib.bpf_map__fd(self.maps[name]._pointer), f"map {name}"))
+        spec = self.maps[name]
+        return Map(self._dup(-1 if spec.skipped else lib.bpf_map__fd(spec._pointer), f"map {name}"))
 
     def program(self, name: str) -> Program:
         """A loaded program, owned by the caller."""
