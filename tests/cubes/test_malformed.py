@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Malformed frames through what balances, protects and watches: each service against what a reader of its own makes of the frame, and no
-frame is dropped without a reason that is counted. (The firewall has rules to be checked as well: test_firewall_malformed.py.)"""
+"""Malformed frames through what translates, forwards, balances, protects and watches: each service against what a reader of its own makes
+of the frame, and no frame is dropped without a reason that is counted. (The firewall has rules to be checked as well:
+test_firewall_malformed.py.)"""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import pytest
 from balancer_lab import Lab
 from ddosmitigator_lab import Mitigator
 from firewall_lab import kept
+from nat_lab import EXTERNAL, configure
 
 from polycube.bpf import RingReader, sk_buff, u32, xdp_md
 from polycube.core.slowpath import folded_sum
@@ -26,9 +28,11 @@ from polycube.cubes.packetcapture.cbpf import run as filtered
 from polycube.cubes.packetcapture.drain import LENGTH_AT
 from polycube.cubes.packetcapture.filter import code
 from polycube.cubes.packetcapture.libpcap import compile_filter
+from polycube.cubes.pbforwarder import Pbforwarder
 from polycube.cubes.synflood.watch import summed, totals
 from polycube.model import load
 from polycube.testing import malformed
+from polycube.testing.control import ControlPlane
 from polycube.testing.cube import CubeUnderTest
 from polycube.testing.harness import NEXT_NETDEV, NEXT_STACK, Chain, Hook
 from polycube.toolkit.frame import IPV4, IPV6, Packet, ethertype
@@ -49,6 +53,7 @@ class Subject:
     right: Callable[[bytes, bool, bytes], bool]
     sums: Callable[[int], None] = lambda count: None
     also: list[Any] = field(default_factory=list)
+    direction: str = "ingress"  # of a transparent cube
 
 
 def is_ip(frame: bytes) -> bool:
@@ -179,6 +184,70 @@ def synflood(chain: Chain) -> Subject:
     return Subject(cube, right, sums)
 
 
+# ---- nat, pbforwarder ----
+
+
+def of_the_link(packet: Packet) -> bool:
+    """What nat leaves alone: no address that is routed, groups, neighbours and listeners (RFC 4861, 2710, 3810, 4286, 4890)."""
+    local = packet.target.is_multicast or packet.source.is_unspecified
+    if packet.version == 4:
+        return local or packet.target.packed[0] >= 240
+    kind = packet.payload[0] if packet.protocol == 58 and packet.first else 0
+    return local or packet.source.is_link_local or 130 <= kind <= 137 or kind in (141, 142, 143, 151, 152, 153)
+
+
+def nat(chain: Chain) -> Subject:
+    cube = chain.cube("nat", transparent=True)
+    configure(cube, masquerade=EXTERNAL.values())
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        if packet is None or not malformed.sound(frame):
+            return passed != (is_ip(frame) or not malformed.sound(frame)) and (not passed or left == frame)
+        if not passed:  # UDP always can; of others there are some in the middle of nothing, or a second host without a port of its own
+            return packet.protocol != 17 or not packet.first
+        if left == frame:
+            return of_the_link(packet)
+        after = malformed.packet_in(left)
+        same = len(left) == len(frame) and left[:14] == frame[:14]
+        return (
+            same
+            and after is not None
+            and (str(after.source), after.target) == (EXTERNAL[packet.version], packet.target)
+            and (residue(after) == residue(packet))
+        )
+
+    return Subject(cube, right, direction="egress")
+
+
+def pbforwarder(chain: Chain) -> Subject:
+    rules = [
+        {"id": 0, "l4_proto": "TCP", "dst_port": "0-127", "action": "FORWARD", "out_port": "p1"},
+        {"id": 1, "src_ip": "10.0.0.0/9", "l4_proto": "UDP", "action": "DROP"},
+        {"id": 2, "dst_ip": "fd00::/17", "action": "FORWARD", "out_port": "p1"},
+        {"id": 3, "vlan": 7, "action": "FORWARD", "out_port": "p1"},
+    ]
+    networks = ipaddress.ip_network("10.0.0.0/9"), ipaddress.ip_network("fd00::/17")
+    made = ControlPlane(chain.cube("pbforwarder"), Pbforwarder, {"ports": [{"name": f"p{at}"} for at in range(2)], "rules": rules}, "pb1")
+
+    def right(frame: bytes, passed: bool, left: bytes) -> bool:
+        packet = malformed.packet_in(frame)
+        if not malformed.sound(frame):
+            return not passed
+        tag = int.from_bytes(frame[14:16], "big") & 0xFFF if frame[12:14] in (b"\x81\0", b"\x88\xa8") else None
+        wanted = tag == 7
+        if packet is not None:
+            if packet.protocol == 6 and packet.first and int.from_bytes(packet.payload[2:4], "big") < 128:
+                wanted = True
+            elif packet.protocol == 17 and packet.source in networks[0]:
+                wanted = False
+            elif packet.target in networks[1]:
+                wanted = True
+        return passed == wanted and (not passed or left == frame)
+
+    return Subject(made.cube, right)
+
+
 # ---- packetcapture, dynmon ----
 
 EXPRESSION = "tcp[tcpflags] & tcp-syn != 0 or (vlan and ip6) or udp port 53 or icmp6"
@@ -234,7 +303,7 @@ def dynmon(chain: Chain) -> Subject:
     return Subject(cube, right)
 
 
-SERVICES = [lbrp, lbdsr, ddosmitigator, synflood, packetcapture, dynmon]
+SERVICES = [nat, pbforwarder, lbrp, lbdsr, ddosmitigator, synflood, packetcapture, dynmon]
 
 
 @contextmanager
@@ -252,7 +321,7 @@ def standing(hook: Hook, service: Callable[[Chain], Subject]) -> Iterator[tuple[
                 stage.maps["pcn_netdevs"].set(u32(id), u32(stage.far))
         if not cube.function.transparent:
             stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(cube.ids[0]))
-        program = cube.program("ingress" if cube.function.transparent else "entry")
+        program = cube.program(subject.direction if cube.function.transparent else "entry")
         with kept(hook, program):
             yield subject, program, lambda frame: context(hook, frame, stage.near)
         for one in subject.also:

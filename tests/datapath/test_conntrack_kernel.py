@@ -223,7 +223,11 @@ CLOSING = {("FIN_WAIT", "CLOSE_WAIT"), ("FIN_WAIT", "LAST_ACK"), ("CLOSE_WAIT", 
 EXPLAINED = {
     "handshake": lambda one: one.ours[0] == "INVALID" and one.before in ("SYN_SENT", "SYN_RECV") and "R" not in one.segment.flags,
     "both open": lambda one: (one.ours[1], one.kernels[1]) == ("TCP_ESTABLISHED", "SYN_RECV"),
-    "SYN meanwhile": lambda one: "S" in one.segment.flags and one.still and (one.ours[0], one.kernels[0]) == ("ESTABLISHED", "INVALID"),
+    "SYN meanwhile": lambda one: (
+        "S" in one.segment.flags
+        and one.ours[0] == "ESTABLISHED"
+        and (one.ours[1] == "SYN_RECV" if one.kernels[0] == "ESTABLISHED" else one.still)
+    ),
     "window": lambda one: one.still and one.segment.flags in ("A", "FA") and (one.ours[0], one.kernels[0]) == ("INVALID", "ESTABLISHED"),
     "FIN": lambda one: one.ours[0] == one.kernels[0] == "ESTABLISHED" and (one.ours[1], one.kernels[1]) in CLOSING,
     "reset": lambda one: "R" in one.segment.flags,
