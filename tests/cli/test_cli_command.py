@@ -429,3 +429,8 @@ def test_a_stream_of_bytes_goes_to_standard_output_as_it_is(daemon: FakeDaemon, 
     daemon.answers["GET cap1/stream/"] = StreamingResponse(iter([b"\x0a\x0d", b"\x0d\x0atext"]), media_type="application/x-pcapng")
     done = ctl("cap1", "show", "stream")
     assert (done.stdout, done.returncode) == ("\n\n\ntext", 0)  # universal newlines of the test's own pipe
+
+
+def test_a_stream_of_lines_too(daemon: FakeDaemon, ctl: Ctl) -> None:
+    daemon.answers["GET nat1/sessions/"] = StreamingResponse(iter(['{"a": 1}\n', '{"a": 2}\n']), media_type="application/x-ndjson")
+    assert ctl("nat1", "show", "sessions").stdout == '{"a": 1}\n{"a": 2}\n'

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ def test_a_row_of_the_table_can_be_deleted(scene: Scene) -> None:
     scene.daemon.post("nat/nat1/flush", {})
     scene.inside.ping(scene.outside, count=1)
     (row,) = table(scene)
+    assert json.loads(scene.daemon.ctl("nat1 show sessions").out) | {"eta": row["eta"]} == row
     key = "/".join(str(row[name]) for name in ("internal-src", "internal-dst", "internal-sport", "internal-dport", "proto"))
     scene.daemon.delete(f"nat/nat1/natting-table/{key}")
     assert not table(scene)

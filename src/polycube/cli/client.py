@@ -242,9 +242,9 @@ def group_of(path: str) -> str:
 
 
 def is_binary(headers: dict[str, str]) -> bool:
-    """Whether a body is neither text nor JSON, but for a program."""
-    kind = headers.get("content-type", "text/plain")
-    return not kind.startswith("text/") and "json" not in kind
+    """Whether a body is neither text nor a JSON document, but for a program."""
+    kind = headers.get("content-type", "text/plain").partition(";")[0]
+    return not kind.startswith("text/") and not kind.endswith(("/json", "+json"))
 
 
 def pour(stream: BinaryIO) -> None:

@@ -5,13 +5,15 @@ address of the port it stands before, removes what has expired, and sends back w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import itertools
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from polycube.core.cube import Cube, Packet, every
+from polycube.core.cube import Cube, Packet, every, stream
 from polycube.core.cube import action as carries_out
 from polycube.core.slowpath import NotSent
 from polycube.cubes.nat import rules
@@ -57,6 +59,7 @@ class Nat(Cube[NatConfig]):
         self._hairpins = 0
         self._masqueraded: dict[int, Address | None] | None = None  # own addresses that the sessions were last compared with
         self._sessions = Sessions(self.maps)
+        self._readers: set[asyncio.Task[None]] = set()
 
     @classmethod
     def sizes(cls, config: NatConfig) -> dict[str, int]:
@@ -150,6 +153,13 @@ class Nat(Cube[NatConfig]):
     @carries_out("flush")
     async def flush(self, input: FlushInput) -> Flushed:
         return Flushed(flushed=await self._sessions.flush(input.internal_ip, input.external_ip))
+
+    @stream("sessions")
+    def pour(self, reader: socket.socket) -> None:
+        """All of them, however many."""
+        task = asyncio.get_running_loop().create_task(self._sessions.pour(reader))
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
 
     def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
         return path == "natting-table" and self._sessions.forget(key if isinstance(key, tuple) else None, everything=key is None)

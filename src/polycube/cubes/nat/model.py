@@ -222,6 +222,7 @@ class NatConfig(TransparentCube):
     max_sessions: Annotated[int, Field(ge=1, le=4_000_000)] = leaf("Sessions that there may be", default=DEFAULT_SESSIONS, init_only=True)
     timeouts: Timeouts = container("Time-outs of sessions")
     natting_table: Keyed[NattingEntry] = listing("Sessions; at most 10,000 are shown")
+    sessions: ClassVar = Action("All sessions: rows of the natting table in JSON, one a line", media="application/x-ndjson")
     statistics: Statistics = container("Figures of the session table", read_only=True)
     flush: ClassVar = Action("Forgets sessions, so that the rules as they are now apply to them", input=FlushInput, output=Flushed)
 
