@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polycube.core.worker import processor_time
 from polycube.testing.daemon import BASE, Daemon, UnixConnection
 
 MANY = 200
@@ -48,15 +49,17 @@ def took(into: list[float], act: Callable[[], object]) -> None:
 
 def memory(daemon: Daemon) -> tuple[float, float, int]:
     """RSS and PSS of the daemon and all its processes, and how many these are."""
-    rss = pss = 0
-    pids = [daemon.pid, *daemon.descendants()]
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Rss:"):
-                rss += int(line.split()[1])
-            if line.startswith("Pss:"):
-                pss += int(line.split()[1])
-    return rss / 1024, pss / 1024, len(pids)
+    found = [entry for pid in (daemon.pid, *daemon.descendants()) if (entry := sizes(pid))]
+    return sum(rss for rss, _ in found) / 1024, sum(pss for _, pss in found) / 1024, len(found)
+
+
+def sizes(pid: int) -> tuple[int, int] | None:
+    """RSS and PSS in KiB; None: the process has ended meanwhile, as a worker does a while after its last cube."""
+    try:
+        lines = dict(line.split(maxsplit=1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    except OSError:
+        return None
+    return int(lines["Rss:"].split()[0]), int(lines["Pss:"].split()[0])
 
 
 class Kept:
@@ -116,11 +119,7 @@ def commands(daemon: Daemon, rounds: int) -> dict[str, list[float]]:
 
 def processor_seconds(daemon: Daemon) -> float:
     """Spent so far by the daemon and all its processes."""
-    spent = 0
-    for pid in (daemon.pid, *daemon.descendants()):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        spent += int(fields[11]) + int(fields[12])
-    return spent / os.sysconf("SC_CLK_TCK")
+    return sum(processor_time(pid) for pid in (daemon.pid, *daemon.descendants()))
 
 
 def idle(daemon: Daemon, seconds: float) -> float:
