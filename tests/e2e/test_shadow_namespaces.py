@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,6 +179,25 @@ def test_what_the_router_refuses_is_taken_back(daemon: Daemon, hosts: list[Host]
     assert "network 10.1.0.0/24 is at port" in daemon.logged("what was changed in the namespace is taken back", before)
     eventually(lambda: "10.1.0.7" not in ip("addr"), "the end of the address")
     assert addresses(daemon) == ["10.0.0.254/24", "fd00::ff/64"]
+
+
+def test_changes_that_are_too_many_to_be_heard_of_are_found(daemon: Daemon, hosts: list[Host]) -> None:
+    router(daemon)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        noise = [
+            f"route {word} 10.{number // 256}.{number % 256}.0/24 via 10.0.0.9"
+            for number in range(12_000, 20_000)
+            for word in ("add", "del")
+        ]
+        changes = "\n".join([*noise, "addr add 10.2.0.1/24 dev p1", "route add 10.9.0.0/16 via 10.2.0.9", *noise])
+        subprocess.run(["ip", "-n", NAMESPACE, "-batch", "-"], input=changes, text=True, check=True)
+        sockets = netns.run_in(NAMESPACE, lambda: Path("/proc/thread-self/net/netlink").read_text()).splitlines()
+        assert any(int(line.split()[sockets[0].split().index("Drops")]) for line in sockets[1:])
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    eventually(lambda: addresses(daemon) == ["10.0.0.254/24", "fd00::ff/64", "10.2.0.1/24"], "the address")
+    eventually(lambda: routes(daemon) == {("10.9.0.0/16", "10.2.0.9", 1)}, "the route, and no other one")
 
 
 def test_a_port_that_is_set_down_in_the_namespace_is_down(daemon: Daemon, hosts: list[Host]) -> None:
