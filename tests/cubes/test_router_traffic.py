@@ -7,11 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
+from polycube.compiler import build
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually, sh
 
@@ -121,7 +124,20 @@ def test_traffic_flows_on_while_the_daemon_is_dead_even_to_hosts_that_ask_anew(s
     assert scene.left.ping(scene.right, count=5).received == 5
 
 
-def test_tcp_connection_lives_on_while_the_daemon_is_killed_and_comes_back(scene: Scene) -> None:
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another build of the router, whose data plane is other code, some of it the library's."""
+    if not build.available():
+        pytest.skip("no clang: no other build of the router")
+    other = OtherBuild(tmp_path_factory.mktemp("other"))
+    other.change("cubes/router/router.bpf.c", "martian4(ip->daddr)))", "martian4(ip->daddr) || ip->daddr == 1))")
+    other.change(
+        "include/polycube/lpm.h", "	if (!first)\n		return 0;\n	for", "	if (!first || of == 1)\n		return 0;\n	for"
+    )
+    return other.compile("router").path
+
+
+def test_tcp_connection_lives_on_through_kills_upgrades_and_changes(scene: Scene, other: Path) -> None:
     with (
         scene.right.call(lambda: socket.socket(socket.AF_INET)) as listening,
         scene.left.call(lambda: socket.socket(socket.AF_INET)) as sock,
@@ -143,13 +159,33 @@ def test_tcp_connection_lives_on_while_the_daemon_is_killed_and_comes_back(scene
                     left -= len(connection.recv(left))
                 return True
 
+            def units() -> set[str]:
+                return {pin for pin in scene.daemon.pins() if pin.startswith("units/") and pin.count("/") == 2}
+
             assert carried()
-            scene.daemon.kill()
-            try:
-                assert carried()
-            finally:
-                scene.daemon.start()
-            scene.daemon.patch("router/r1", {"route": [{"network": "198.18.0.0/15", "nexthop": scene.right.ipv4}]})
+            before = units()
+            for path in (other, None):
+                scene.daemon.kill()
+                try:
+                    assert carried()
+                    scene.daemon.environment = {"PYTHONPATH": str(path)} if path else {}
+                finally:
+                    with scene.left.pinging(scene.right) as pinging:
+                        pinging.answers()
+                        scene.daemon.start()
+                        pinging.answers()
+                assert pinging.result.lost == 0 and carried()
+                assert (units() == before) is (path is None), "the programs of the right build"
+            for body in (
+                {"route": [{"network": "198.18.0.0/15", "nexthop": scene.right.ipv4}]},
+                {"ports": [{"name": "p2", "ip": "10.7.2.1/24"}]},  # all tables are compared anew
+            ):
+                with scene.left.pinging(scene.right) as pinging:
+                    pinging.answers()
+                    scene.daemon.patch("router/r1", body)
+                    pinging.answers()
+                assert pinging.result.lost == 0 and carried()
+            scene.daemon.delete("router/r1/ports/p2")
             assert carried()
 
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import polycube
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 
 
@@ -41,8 +40,6 @@ def daemons(isolated: None, tmp_path: Path, cache: Path) -> Iterator[Callable[..
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """Another copy of the package, for scenes.rebuild()."""
-    target = tmp_path / "site" / "polycube"
-    shutil.copytree(Path(polycube.__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
+def other(tmp_path: Path) -> OtherBuild:
+    """Another copy of the package, to be changed and compiled."""
+    return OtherBuild(tmp_path / "site")

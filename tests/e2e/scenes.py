@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host
@@ -136,14 +132,3 @@ class Talk:
 
 
 # ---- other versions ----
-
-
-def rebuild(copy: Path, header: str, old: str, new: str, *services: str) -> None:
-    """Another build of these services in a copy of the package: a header of the data-plane library is not what it was."""
-    source = copy / "include" / "polycube" / header
-    text = source.read_text()
-    assert text.count(old) == 1
-    source.write_text(text.replace(old, new))
-    environment = {**os.environ, "PYTHONPATH": str(copy.parent)}
-    folders = [str(copy / "cubes" / service) for service in services]
-    subprocess.run([sys.executable, "-m", "polycube.compiler.build", *folders], check=True, env=environment, capture_output=True)

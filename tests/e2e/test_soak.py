@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,8 @@ from pathlib import Path
 import pytest
 from scenes import bridge, chain, transparent
 
-import polycube
 from polycube.compiler import build
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually
 from polycube.testing.traffic import Headers, Report, Traffic
@@ -42,22 +41,12 @@ def other_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a copy of the package lies whose bridge is another program: one more drop reason. For PYTHONPATH."""
     if not build.available():
         pytest.skip("no clang: no other build of the bridge")
-    root = tmp_path_factory.mktemp("other")
-    package = Path(polycube.__file__).parent
-    shutil.copytree(package, root / "polycube", ignore=shutil.ignore_patterns("__pycache__"))
-    folder = root / "polycube" / "cubes" / "simplebridge"
-    source = folder / "simplebridge.bpf.c"
-    text = source.read_text()
-    assert "DROPS(SAME_PORT, LINK_LOCAL);" in text
-    source.write_text(
-        text.replace("DROPS(SAME_PORT, LINK_LOCAL);", "DROPS(SAME_PORT, LINK_LOCAL, ODD);").replace(
-            "\tif (station->port == pkt->in_port)",
-            "\tif (station->flags & 0x8000)\n\t\treturn pcn_drop(pkt, ODD);\n\tif (station->port == pkt->in_port)",
-        )
-    )
-    for target in build.targets(folder):
-        build.compile_target(build.Target(target.source, target.output, target.hook, target.defines))
-    return root
+    source = "cubes/simplebridge/simplebridge.bpf.c"
+    other = OtherBuild(tmp_path_factory.mktemp("other"))
+    other.change(source, "DROPS(SAME_PORT, LINK_LOCAL);", "DROPS(SAME_PORT, LINK_LOCAL, ODD);")
+    same_port = "\tif (station->port == pkt->in_port)"
+    other.change(source, same_port, f"\tif (station->flags & 0x8000)\n\t\treturn pcn_drop(pkt, ODD);\n{same_port}")
+    return other.compile("simplebridge").path
 
 
 def changes(type: str, far: str) -> Iterator[Change]:

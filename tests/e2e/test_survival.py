@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scenes import bridge, chain, clear, everything, rebuild, transparent
+from scenes import bridge, chain, clear, everything, transparent
 
 from polycube.bpf import Map, MapType
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually, sh
 
+FDB = "include/polycube/fdb.h"  # the library's, which is the bridge's
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -165,13 +167,13 @@ def test_a_damaged_store_is_refused_in_one_sentence_and_not_touched(daemons: Cal
 
 
 @pytest.mark.parametrize("type", ["TC", "XDP_SKB"])
-def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list[Host], copy: Path, type: str) -> None:
+def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list[Host], other: OtherBuild, type: str) -> None:
     """The new data plane drops what the old one flooded: frames to 01:80:c2:00:00:1f."""
     scene(daemon, hosts, type)
     before, known = everything(daemon), stations(daemon, "br1")
     units = {pin for pin in daemon.pins() if pin.startswith("units/")}
-    rebuild(copy, "fdb.h", "bpf_htons(0xfff0)", "bpf_htons(0xffe0)", "simplebridge")
-    daemon.environment["PYTHONPATH"] = str(copy.parent)
+    other.change(FDB, "bpf_htons(0xfff0)", "bpf_htons(0xffe0)").compile("simplebridge")
+    daemon.environment["PYTHONPATH"] = str(other.path)
     try:
         with hosts[0].pinging(hosts[2]) as pinging:
             pinging.answers()
@@ -186,10 +188,10 @@ def test_an_upgrade_swaps_programs_and_keeps_entries(daemon: Daemon, hosts: list
         daemon.crash()
 
 
-def test_entries_of_a_map_with_another_layout_are_said_to_be_lost(daemon: Daemon, hosts: list[Host], copy: Path) -> None:
+def test_entries_of_a_map_with_another_layout_are_said_to_be_lost(daemon: Daemon, hosts: list[Host], other: OtherBuild) -> None:
     scene(daemon, hosts)
-    rebuild(copy, "fdb.h", "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;", "simplebridge")
-    daemon.environment["PYTHONPATH"] = str(copy.parent)
+    other.change(FDB, "	__u16 port;\n	__u16 flags;", "	__u16 port;\n	__u32 room;\n	__u16 flags;").compile("simplebridge")
+    daemon.environment["PYTHONPATH"] = str(other.path)
     since = len(daemon.log())
     try:
         daemon.crash()

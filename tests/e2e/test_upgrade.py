@@ -5,10 +5,6 @@ flows keep their backend, counters go on, rates and blocks hold."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +14,8 @@ from echo import Connection, Server
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-import polycube
 from polycube.compiler.build import available
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import FAR, Host, Lab, eventually
 
@@ -41,20 +37,12 @@ SERVERS = [f"02:00:00:00:01:{number:02x}" for number in range(4)]
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Path:
+def other_framework(other: OtherBuild) -> Path:
     """A copy of the package, whose framework makes another program of every cube."""
     if not available():
         pytest.skip("no clang: no other build")
-    target = tmp_path / "site" / "polycube"
-    shutil.copytree(Path(polycube.__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__"))
-    source = target / "compiler" / "unit.h"
-    text = source.read_text()
-    assert text.count("static __always_inline int drop(") == 1
-    source.write_text(text.replace("static __always_inline int drop(", "__attribute__((noinline)) static int drop("))
-    environment = {**os.environ, "PYTHONPATH": str(target.parent)}
-    build = [sys.executable, "-m", "polycube.compiler.build", str(target / "compiler")]
-    subprocess.run(build, check=True, env=environment, capture_output=True)
-    return target.parent
+    inlined, called = "static __always_inline int drop(", "__attribute__((noinline)) static int drop("
+    return other.change("compiler/unit.h", inlined, called).compile().path
 
 
 @pytest.fixture
@@ -118,7 +106,7 @@ def watch(daemon: Daemon, netdev: str, folder: Path) -> None:
 
 
 @pytest.mark.soak  # six programs are made anew before the daemon answers: half a minute on a busy machine
-def test_flows_stay_and_counters_go_on(daemon: Daemon, hosts: list[Host], other: Path, tmp_path: Path) -> None:
+def test_flows_stay_and_counters_go_on(daemon: Daemon, hosts: list[Host], other_framework: Path, tmp_path: Path) -> None:
     client, server, source, sink = hosts
     backends = [{"ip": f"10.0.0.{number + 10}", "port": 80} for number in range(3)]
     balancer(daemon, "lbrp", [client, server], service=[{"vip": VIP, "vport": 80, "proto": "TCP", "backend": backends}])
@@ -137,7 +125,7 @@ def test_flows_stay_and_counters_go_on(daemon: Daemon, hosts: list[Host], other:
         eventually(lambda: counts(daemon)["synflood"] >= 10, "the handshakes to be counted")
         before, units = counts(daemon), {pin for pin in daemon.pins() if pin.startswith("units/")}
         daemon.kill()
-        daemon.environment["PYTHONPATH"] = str(other)
+        daemon.environment["PYTHONPATH"] = str(other_framework)
         assert all(connection.says(b"nobody is there") for connection in live)
         daemon.launch()
         eventually(lambda: answers(daemon), "the other version to answer", 180)

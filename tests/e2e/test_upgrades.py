@@ -10,11 +10,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from scenes import Talk, rebuild, serving
+from scenes import Talk, serving
 
 from polycube.compiler.cache import ObjectCache
 from polycube.compiler.function import Function, Hook
 from polycube.compiler.process import Compiler
+from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab
 
@@ -53,11 +54,11 @@ def external(daemon: Daemon) -> tuple[str, int]:
     return row["external-ip"], row["external-port"]
 
 
-def emit(copy: Path, cache: Path, **services: str) -> None:
+def emit(package: Path, cache: Path, **services: str) -> None:
     """Compiles new programs for these types of cubes, which may take longer than a daemon's start is waited for."""
     with Compiler(ObjectCache(cache)) as compiler:
         for name, type in services.items():
-            compiler.emit_sync(Function(name, copy / "cubes" / name, transparent=name == "nat"), Hook(type.partition("_")[0].lower()))
+            compiler.emit_sync(Function(name, package / "cubes" / name, transparent=name == "nat"), Hook(type.partition("_")[0].lower()))
 
 
 def units(daemon: Daemon) -> set[str]:
@@ -66,7 +67,7 @@ def units(daemon: Daemon) -> set[str]:
 
 @pytest.mark.parametrize(("nat", "forwarder"), [("TC", "XDP_DRV"), pytest.param("XDP_DRV", "TC", marks=pytest.mark.soak)])
 def test_connections_live_through_deaths_and_upgrades(
-    daemons: Callable[..., Daemon], lab: Lab, copy: Path, nat: str, forwarder: str
+    daemons: Callable[..., Daemon], lab: Lab, other: OtherBuild, nat: str, forwarder: str
 ) -> None:
     pairs, daemon = [lab.some(2), lab.some(2)], daemons(arguments=["--no-fuse"]).start()
     translated(daemon, pairs[0], nat)
@@ -82,9 +83,9 @@ def test_connections_live_through_deaths_and_upgrades(
 
         all_go_on()
         outside, before = external(daemon), units(daemon)
-        rebuild(copy, "parse.h", "PCN_MAX_EXTENSIONS 8", "PCN_MAX_EXTENSIONS 7", "nat", "pbforwarder")
-        emit(copy, daemon.cache, nat=nat, pbforwarder=forwarder)
-        daemon.environment["PYTHONPATH"] = str(copy.parent)
+        other.change("include/polycube/parse.h", "PCN_MAX_EXTENSIONS 8", "PCN_MAX_EXTENSIONS 7").compile("nat", "pbforwarder")
+        emit(other.package, daemon.cache, nat=nat, pbforwarder=forwarder)
+        daemon.environment["PYTHONPATH"] = str(other.path)
         try:
             daemon.kill()
             all_go_on()

@@ -52,7 +52,11 @@ struct pcn_lpm_use {
 		__u32 taken;														\
 		_value value;														\
 	};																\
-	MAP_FLAGS(_name, HASH, _place, struct pcn_lpm_block, _max, BPF_F_NO_PREALLOC);							\
+	struct _name##_block {														\
+		struct pcn_lpm_block block;												\
+		_value of[0]; /* with values of another layout it is another map, whose numbers are others */				\
+	};																\
+	MAP_FLAGS(_name, HASH, _place, struct _name##_block, _max, BPF_F_NO_PREALLOC);							\
 	MAP(_name##_values, ARRAY, __u32, struct _name##_entry, 2 * (_max));								\
 	MAP(_name##_filter, ARRAY, __u32, struct pcn_lpm_filter, 1 + (_max) / 32);							\
 	MAP_FLAGS(_name##_numbers, HASH, struct _name##_entry, struct pcn_lpm_use, 2 * (_max), BPF_F_NO_PREALLOC);			\
