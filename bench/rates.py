@@ -15,8 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,28 +189,31 @@ _keep: list[Link] = []
 def packet_rates(made: list[Subject], rounds: int, flows: int = 1, **fields: Any) -> None:
     """Adds to `packets` of each subject, in turns. `fields`: of the frames' headers, if others than the plain ones."""
     with ExitStack() as stack:
-        streams = {}
-        for subject in made:
-            if not subject.xdp:  # frames that come by XDP need NAPI where they arrive
-                stack.enter_context(gro(subject))
-            plain = {"source": subject.addresses[0], "destination": subject.addresses[1], "destination_mac": next_mac(subject)}
-            headers = Headers(**{**plain, **fields})
-            flow = Traffic(
-                Place(f"{subject.tag}a"),
-                Place(f"{subject.tag}b"),
-                headers,
-                flows=flows,
-                hook=Hook.XDP,
-                sink_hook=Hook.XDP if subject.xdp else Hook.TC,
-                count_only=True,
-            )
-            flow.prepare(64)
-            stack.callback(flow.close)
-            streams[subject.tag] = flow
+        rates = [stack.enter_context(rate_of(subject, flows, **fields)) for subject in made]
         for _ in range(rounds):
-            for subject in made:
-                flow = streams[subject.tag]
-                subject.packets.append(netns.run_in(f"{subject.tag}a", lambda flow=flow: one_rate(flow)))
+            for subject, rate in zip(made, rates, strict=True):
+                subject.packets.append(rate())
+
+
+@contextmanager
+def rate_of(subject: Subject, flows: int = 1, **fields: Any) -> Iterator[Callable[[], float]]:
+    """What measures the packets a second that a subject delivers."""
+    plain = {"source": subject.addresses[0], "destination": subject.addresses[1], "destination_mac": next_mac(subject)}
+    flow = Traffic(
+        Place(f"{subject.tag}a"),
+        Place(f"{subject.tag}b"),
+        Headers(**{**plain, **fields}),
+        flows=flows,
+        hook=Hook.XDP,
+        sink_hook=Hook.XDP if subject.xdp else Hook.TC,
+        count_only=True,
+    )
+    with nullcontext() if subject.xdp else gro(subject):  # frames that come by XDP need NAPI where they arrive
+        flow.prepare(64)
+        try:
+            yield lambda: netns.run_in(f"{subject.tag}a", lambda: one_rate(flow))
+        finally:
+            flow.close()
 
 
 @contextmanager
@@ -294,4 +297,4 @@ def _in(namespace: str, command: list[str]) -> list[str]:
     return ["nice", "-n", "-20", "ip", "netns", "exec", namespace, *command]
 
 
-__all__ = ["Subject", "packet_rates", "round_trips", "subjects", "tcp_rates"]
+__all__ = ["Subject", "packet_rates", "rate_of", "round_trips", "subjects", "tcp_rates"]

@@ -100,12 +100,12 @@ def cube(hook: Hook, routes: int) -> tuple[CubeUnderTest, Program, bytes]:
     return made, made.program("entry"), context
 
 
-def handwritten(model: CubeUnderTest, routes: int) -> Program:
+def handwritten(model: CubeUnderTest, routes: int, *defines: str) -> Program:
     """The yardstick, with the same entries."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "router.o"
         include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
-        flags = ["-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", include]
+        flags = ["-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", include, *(f"-D{name}" for name in defines)]
         subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", HANDWRITTEN, "-o", target], check=True)
         opened = Object.open(target.read_bytes(), "handwritten")
     opened.load()
