@@ -24,6 +24,7 @@ from polycube.testing.harness import Chain
 A, B = bytes.fromhex("020000000a01"), bytes.fromhex("020000000b02")
 FRAME = B + A + b"\x90\x00" + bytes(50)
 REDIRECT = 4
+ROUTES = 16
 STEPS = {
     "look at the frame once": "READ_EACH",  # the other way round: what stands now is the variant
     "the forwarder's table as code": "ACTIONS_AS_CODE",
@@ -51,8 +52,8 @@ def mixture(repeat: int, *variants: str) -> Callable[[], int]:
 
 def addresses(calls: int) -> Row:
     """The hand-written router with the addresses of its ports in the table of interfaces, and as constants."""
-    model, _, _ = router.cube(Hook.XDP, 1)
-    sides = [router.handwritten(model, 1), router.handwritten(model, 1, "ADDRESSES_AS_CODE")]
+    model, _, _ = router.cube(Hook.XDP, ROUTES)
+    sides = [router.handwritten(model, ROUTES), router.handwritten(model, ROUTES, "ADDRESSES_AS_CODE")]
     links = paired.kept(sides)
     frame = router.frames()["ipv4"]
     context = xdp_md(len(frame), ingress_ifindex=model.stage.near)
