@@ -9,8 +9,9 @@ that; what checks find out is written at once, by the same functions (`Tables` k
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from polycube.core.config import StandardCube
@@ -82,10 +83,15 @@ class Server:
 
 @dataclass(frozen=True)
 class Balanced:
-    """A service with its backends."""
+    """A service with its backends. Equal, if what it was made from is."""
 
-    servers: Sequence[Server]
+    source: Any  # the part of the configuration
+    make: Callable[[], Sequence[Server]] = field(compare=False, repr=False)  # its backends, when somebody asks for them
     value: Mapping[str, Any] = field(default_factory=dict)  # its entry's, beside the table and the number
+
+    @cached_property
+    def servers(self) -> Sequence[Server]:
+        return self.make()
 
 
 class Balancer(Cube[C]):
@@ -96,6 +102,7 @@ class Balancer(Cube[C]):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._checker: Checker[BackendKey] = Checker(self._turned, self._probe, self.log)
+        self._made: list[tuple[C, Mapping[ServiceKey, Balanced]]] = []  # of the last two configurations: the new and the old one
 
     # ---- for authors to define ----
 
@@ -116,13 +123,23 @@ class Balancer(Cube[C]):
             set_limit(self.maps)
         placed = change.new.probe.placed(self.uuid)
         self.cfg["vantage"] = placed.cfg() if placed is not None else {}
-        before, after = self.services(change.old) if change.old is not None else {}, self.services(change.new)
+        before, after = self._services_of(change.old) if change.old is not None else {}, self._services_of(change.new)
         self._write_vips({key.vip for key in before}, {key.vip for key in after})
         for key, service in after.items():
             if before.get(key) != service:
                 self._place(key, service, before.get(key), recorded=True)
         for key in before.keys() - after.keys():
             self._erase(key, before[key])
+
+    def _services_of(self, config: C) -> Mapping[ServiceKey, Balanced]:
+        """`services`, but made once for each configuration, and of the one before what is still the same."""
+        for known, made in self._made:
+            if known is config:
+                return made
+        before = self._made[0][1] if self._made else {}
+        found = {key: before[key] if before.get(key) == one else one for key, one in self.services(config).items()}
+        self._made = [(config, found), *self._made[:1]]
+        return found
 
     def _write_vips(self, before: set[Address], after: set[Address]) -> None:
         for vip in after - before:
@@ -191,7 +208,7 @@ class Balancer(Cube[C]):
                 yield one, found
 
     def _standing(self) -> Mapping[ServiceKey, Balanced]:
-        return self.services(self.current) if self.current is not None else {}
+        return self._services_of(self.current) if self.current is not None else {}
 
     async def start(self) -> None:
         """What was found in the maps may be older than the configuration, if the daemon died between the two."""

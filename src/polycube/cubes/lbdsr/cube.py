@@ -48,7 +48,7 @@ class Lbdsr(Balancer[LbdsrConfig]):
         self.balance(change)
 
     def services(self, config: LbdsrConfig) -> Mapping[ServiceKey, Balanced]:
-        return {pool.key: pool.balanced() for pool in pools(config)}
+        return {pool.key: Balanced(pool, pool.servers) for pool in pools(config)}
 
     def facts(self, changed: Sequence[str]) -> None:
         if self.current is not None:

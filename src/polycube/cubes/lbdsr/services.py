@@ -11,7 +11,7 @@ from polycube.cubes.lbdsr.model import Encapsulation, LbdsrConfig, PoolEntry, Pr
 from polycube.model import Problem, Tag
 from polycube.net.addr import Address, Mac
 from polycube.toolkit.address import mapped
-from polycube.toolkit.balancer import BackendKey, Balanced, PortType, Server, ServiceKey
+from polycube.toolkit.balancer import BackendKey, PortType, Server, ServiceKey
 from polycube.toolkit.health import CheckType, HealthCheck, Target
 from polycube.toolkit.maglev import BackendState, Member
 
@@ -38,8 +38,8 @@ class Pool:
     def about(self, id: int) -> BackendKey:
         return BackendKey(f"{self.vip} {self.vport} {self.proto}", str(id))
 
-    def balanced(self) -> Balanced:
-        return Balanced([self._server(one) for one in self.entries.values()])
+    def servers(self) -> list[Server]:
+        return [self._server(one) for one in self.entries.values()]
 
     def _server(self, one: PoolEntry) -> Server:
         address = mapped(one.ip) if one.ip is not None else bytes(16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from polycube.cubes.lbrp.model import Backend, LbrpConfig, LbrpPort, PortMode, Protocol, Service, SrcIpRewrite
@@ -47,8 +48,12 @@ def balanced(config: LbrpConfig) -> dict[ServiceKey, Balanced]:
     for service in sorted(config.service.values(), key=lambda one: one.proto is Protocol.ALL):
         for key in keys(service):
             if key not in found:
-                found[key] = Balanced([_server(key, service, one) for one in service.backend.values()], {"affinity": service.affinity})
+                found[key] = Balanced(service, partial(_servers, key, service), {"affinity": service.affinity})
     return found
+
+
+def _servers(key: ServiceKey, service: Service) -> list[Server]:
+    return [_server(key, service, one) for one in service.backend.values()]
 
 
 def _server(key: ServiceKey, service: Service, one: Backend) -> Server:
