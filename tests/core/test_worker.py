@@ -218,7 +218,7 @@ async def test_an_error_for_users_arrives_typed(built: Path, pins: Path) -> None
     made = instance("a", built, pins)
     async with worker() as running:
         await running.living(made)
-        with pytest.raises(ModelError, match="limit is not to my taste"):
+        with pytest.raises(ModelError, match=r"\w+/limit is not to my taste"):
             await running.change(made, Edit(Op.MERGE, ("mood",), "refuse"))
         with pytest.raises(ModelError, match="say/text is missing"):
             await running.ask("action", uuid="a", path=["say"], input={})

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import ipaddress
 import pickle
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 from sample_models import Bridge, Forwarder, Monitor, Route, Router, Verdict
 
 from polycube.core.config import CubeType, LogLevel
@@ -32,6 +34,16 @@ def test_integers_may_be_strings_but_not_booleans_or_fractions():
         [(tag, path, message)] = problems(Bridge, {"name": "br0", "fdb": {"aging-time": wrong}})
         assert (tag, path) == ("invalid-value", "fdb/aging-time")
         assert message.endswith("expected an integer from 1 to 4294967295")
+
+
+def test_bounds_hold_and_are_told_where_a_leaf_may_be_absent():
+    class Weighed(Node):
+        """Of a test."""
+
+        weight: Annotated[int, Field(ge=0, le=1000)] | None = leaf("Share", default=None)
+
+    assert load(Weighed, {}).weight is None
+    assert problems(Weighed, {"weight": 1001}) == [("invalid-value", "weight", "cannot be 1001: expected an integer from 0 to 1000")]
 
 
 def test_an_optional_integer_does_not_take_a_boolean_either():

@@ -27,7 +27,7 @@ from polycube.core.maps import CfgView, MapViews, Shapes
 from polycube.core.message import ChangePending, Instance, NotPending, Recorded
 from polycube.core.mirror import Fact
 from polycube.core.paths import SLOWPATH
-from polycube.model import Diff, Edit, Node, Tag, dump, edit, load, problem, resolve
+from polycube.model import Diff, Edit, ModelError, Node, Tag, dump, edit, load, problem, resolve
 
 JITTER = 0.1
 
@@ -140,13 +140,19 @@ class Resident:
         self.cube.former_ports = before.ports if before else {}
         with self._shown(after), after.views.maps.recording() as writes:
             if change or before is None:
-                self.cube.apply(change)
+                self._apply(change)
             if names or moved or before is None:
                 self.cube.facts(names)
             netdevs = self.cube.netdev()
             domains = {number: list(ports) for number, ports in self.cube.domains().items()}
             shadow = self.cube.shadow() if getattr(after.config, "shadow", False) else None
         return Recorded(writes, after.views.cfg.take(), netdevs, domains, None if shadow is None else frozenset(shadow))
+
+    def _apply(self, change: Diff[Any]) -> None:
+        try:
+            self.cube.apply(change)
+        except ModelError as error:
+            raise error.within(self.name) from None
 
     @contextmanager
     def _shown(self, after: Standing) -> Iterator[None]:

@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from polycube.model.base import Action, Keyed, Metric, Node, refuse_bool
@@ -210,7 +211,7 @@ def _leaf_type(annotation: Any, metadata: list[Any]) -> LeafType:
     while True:
         if typing.get_origin(annotation) is Annotated:
             annotation, *inner = typing.get_args(annotation)
-            metadata = [*inner, *metadata]
+            metadata = [*(one for item in inner for one in (item.metadata if isinstance(item, FieldInfo) else [item])), *metadata]
             continue
         named = next((m for m in reversed(metadata) if isinstance(m, Named)), None)
         parts = _optional(annotation)
