@@ -85,7 +85,7 @@ def residue(packet: Packet) -> tuple[int, int | None]:
 
 
 def lbrp(chain: Chain) -> Subject:
-    backend = {4: "10.9.0.1", 6: "fd09::1"}
+    backend = {4: "192.0.2.9", 6: "2001:db8::9"}  # whom chance makes no client: such a one is shown the VIP
     kinds = (("TCP", 80), ("UDP", 53), ("ICMP", 0))
     services = [
         {"vip": VIPS[version], "vport": port, "proto": proto, "backend": [{"ip": backend[version], "port": port and 8080}]}
