@@ -72,7 +72,7 @@ class Dynmon(Cube[DynmonConfig]):
         """Refuses metrics on maps that are not there, or can't be read."""
         own = [name.removeprefix(f"{direction}_") for name in self.maps if name.startswith(f"{direction}_") and not name.endswith(SWAP)]
         for metric in path.metric_configs.values():
-            where = (self.name, *_place(direction), "metric-configs", metric.name, "map-name")
+            where = (*_place(direction), "metric-configs", metric.name, "map-name")
             if not own:  # at a start without clang and cache, the code is left out
                 return
             if metric.map_name not in own:
