@@ -434,3 +434,12 @@ def test_a_stream_of_bytes_goes_to_standard_output_as_it_is(daemon: FakeDaemon, 
 def test_a_stream_of_lines_too(daemon: FakeDaemon, ctl: Ctl) -> None:
     daemon.answers["GET nat1/sessions/"] = StreamingResponse(iter(['{"a": 1}\n', '{"a": 2}\n']), media_type="application/x-ndjson")
     assert ctl("nat1", "show", "sessions").stdout == '{"a": 1}\n{"a": 2}\n'
+
+
+def test_the_help_of_an_action_shows_what_it_takes(ctl: Ctl, daemon: FakeDaemon) -> None:
+    taken = {"src": {"name": "src", "type": "leaf", "simpletype": "string", "description": "Source", "example": "10.0.0.0/8"}}
+    needed = {"id": {"name": "id", "type": "leaf", "simpletype": "int64", "description": "Place", "example": "0"}}
+    for params in ({}, needed):
+        daemon.answers["OPTIONS fw/append?help=NONE"] = (200, {"params": params, "optional-params": taken})
+        text = ctl("fw", "append", "?").stdout
+        assert "Other parameters:" in text and " src=value " in text and (" id=value " in text) == bool(params)

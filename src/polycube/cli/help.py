@@ -133,15 +133,15 @@ def daemon_help(command: Command, data: object, paint: Paint) -> str:
     example = ["polycubectl", *command.path, command.verb]
     parameters = members(data.get("params"))
     keys = {name: info for name, info in parameters.items() if info.get("type") == "key"}
-    if command.verb == "add":
-        rows += [describe(f"<{name}>", info) for name, info in parameters.items()]
-        example += [cell(info.get("example", "")) for info in parameters.values()]
-        optional = members(data.get("optional-params"))
+    optional = members(data.get("optional-params"))
+    if command.verb == "add" or (optional and not command.verb):  # the latter is an action
+        rows += [describe(f"<{name}>" if command.verb else f"{name}=value", info) for name, info in parameters.items()]
+        example += [("" if command.verb else f"{name}=") + cell(info.get("example", "")) for name, info in parameters.items()]
         if optional:
             rows += [[""]] if rows else []
             rows += [["Other parameters:"], *(describe(f"{name}=value", each) for name, each in optional.items())]
         telling = {name: info for name, info in optional.items() if info.get("example") and info.get("simpletype") != "boolean"}
-        example += [f"{name}={cell(info['example'])}" for name, info in telling.items()]
+        example += [f"{name}={cell(info['example'])}" for name, info in telling.items()] if command.verb else []
     elif command.verb == "set":
         rows += [describe(f"{name}=value", info) for name, info in parameters.items()]
     else:

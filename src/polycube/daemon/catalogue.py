@@ -167,9 +167,9 @@ class Catalogue:
             else:
                 service = await self._of_folder(name, Path(uri))
             if not (isinstance(service.cls, type) and issubclass(service.cls, Cube)):
-                raise TypeError(f"{service.target} is no Cube")
+                raise PolycubeError(f"{service.target} is no Cube")
             if service.cls.service() != name:
-                raise ValueError(f"its folder is called {service.cls.service()}")
+                raise PolycubeError(f"its folder is called {service.cls.service()}")
             for hook in sorted(service.function.hooks):
                 built = await self._objects.emit(service.function, hook)
                 step(f"the kernel is verifying {name} for {hook}")
@@ -214,11 +214,11 @@ class Catalogue:
 
 def _compile(folder: Path) -> None:
     if not folder.is_absolute() or not folder.is_dir():
-        raise ValueError(f"{folder} is no folder by its whole path, nor 'module:Class'")
+        raise PolycubeError(f"{folder} is no folder by its whole path, nor 'module:Class'")
     if available():
         build([folder])
     elif not all(target.output.exists() for target in targets(folder)):
-        raise ValueError("it is not compiled, and there is no clang here: python -m polycube.compiler.build, where there is one")
+        raise PolycubeError("it is not compiled, and there is no clang here: python -m polycube.compiler.build, where there is one")
 
 
 def _try(built: Built, name: str) -> None:
@@ -246,7 +246,7 @@ def _class_of(module: ModuleType) -> str:
     own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
     found = [one.__name__ for one in own if issubclass(one, Cube)]
     if len(found) != 1:
-        raise ValueError(f"{module.__name__} defines {len(found)} cubes, expected one")
+        raise PolycubeError(f"{module.__name__} defines {len(found)} cubes, expected one")
     return found[0]
 
 

@@ -144,7 +144,7 @@ class Daemon:
     def start(self) -> Self:
         """Starts it and waits until it answers requests."""
         self.launch()
-        if not self._ready.wait(START) or not self.running:
+        if not self._ready.wait(START) or not any("polycubed is ready" in line for line in self._output):
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGABRT)  # has it say where it stands
             self.kill()
