@@ -11,6 +11,7 @@ from polycube.model.base import COUNTER, GAUGE, Action, Keyed, Metric, Node, con
 from polycube.model.diff import Diff
 from polycube.model.dump import dump, dump_at
 from polycube.model.edit import Edit, Op, edit
+from polycube.model.ends import ends
 from polycube.model.errors import ModelError, Path, PolycubeError, Problem, Tag, path_text, problem, suggest
 from polycube.model.help import Command, complete_at, help_at
 from polycube.model.metric import Measured, measured
@@ -103,6 +104,7 @@ __all__ = [
     "dump",
     "dump_at",
     "edit",
+    "ends",
     "from_rows",
     "help_at",
     "host_address",

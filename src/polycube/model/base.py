@@ -247,12 +247,6 @@ class Keyed(Mapping[Any, E], Generic[E]):
         """The elements, in order, as the objects that an edit of others leaves alone, with the keys under which they are stored."""
         return self._elements.values()
 
-    def unlike(self, other: Keyed[Any]) -> dict[Any, E]:
-        """The elements that are not, as the same object, in another list. Looks at no key of the others: hashing ten thousand addresses
-        would cost more than all the rest of an edit."""
-        same = set(map(id, other.kept))
-        return {key_of(element): element for element in self.kept if id(element) not in same}
-
     @classmethod
     def _of_input(cls, elements: list[Any]) -> Keyed[E]:
         return cls(elements)

@@ -51,6 +51,7 @@ class Ordered(Keyed[E]):
     def adding(self, *elements: Node) -> Ordered[E]:
         ranked, inserted = list(self._ranked), []
         behind: list[Any] = []
+        changed: Ordered[E] = self
         for element in sorted(elements, key=key_of):
             place = key_of(element)
             if place >= INSERT:
@@ -59,9 +60,9 @@ class Ordered(Keyed[E]):
                 behind.append(element)
             elif not _alike(element, ranked[place]):
                 ranked[place] = _with_number(element, key_of(ranked[place]))
-        if any(new is not old for new, old in zip(ranked, self._ranked, strict=True)):
-            return type(self)()._take(ranked).adding(*behind, *inserted)
-        changed = self._spliced(len(self), len(self), behind) if behind else self
+                changed = type(self)()._take(ranked)
+        if behind:
+            changed = changed._spliced(len(self), len(self), behind)
         for element in inserted:
             place = min(key_of(element) - INSERT, len(changed))
             changed = changed._spliced(place, place, [element])

@@ -6,13 +6,13 @@ from __future__ import annotations
 import datetime
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polycube.core.maps import MapViews
 from polycube.cubes.firewall import matching
 from polycube.cubes.firewall.model import Body, Chain, ChainName, FirewallConfig, RuleAction
-from polycube.model import ModelError, Problem, Tag, suggest
+from polycube.model import ModelError, Problem, Tag, ends, suggest
 from polycube.toolkit import tokenbucket
 from polycube.toolkit.classify import SLOTS, Result, Rule, Sides, Table
 from polycube.toolkit.classify.space import Numbers
@@ -25,6 +25,7 @@ LIMITED = 1  # enum firewall_flag
 BURST = 5
 _COUNT = struct.Struct("<QQ")
 FIELDS = tuple(Body.model_fields)
+COUNTED = ("expires", "reject_with")
 
 
 def slots(max_rules: int) -> int:
@@ -47,7 +48,9 @@ class Chains:
         self.sides = [Sides(maps, number, Table(slots(max_rules), counters), "counters") for number in range(len(CHAINS))]
         self._counters = counters
         self._known: dict[Any, Rule] = {}  # by content
+        self._made: dict[ChainName, tuple[Sequence[Body], list[Rule]]] = {}  # a chain's rules as they were last
         self._written: FirewallConfig | None = None  # what the tables hold
+        self.having = {name: dict.fromkeys(COUNTED, 0) for name in CHAINS}  # how many rules of a chain say something of these
 
     def table(self, chain: ChainName) -> Table:
         return self.sides[CHAINS.index(chain)].table
@@ -70,18 +73,15 @@ class Chains:
 
     def write(self, config: FirewallConfig) -> None:
         """Has the data plane use this configuration."""
-        flows = 1 << (config.flow_cache - 1).bit_length() if config.flow_cache else 0
         sets, self._written = self.sets(config), config
         for name, sides in zip(CHAINS, self.sides, strict=True):
             chain = config.chain[name]
             fallback = ACTIONS.index(chain.default) | ACTIONS.index(chain.default_non_ip) << 8
-            before = set(sides.table.by_slot.values())
-            sides.update(self.rules(chain), sets, fallback=fallback, flows=flows)
-            limited = [one for one in sides.table.entries if one.rule.result.flags & LIMITED and one not in before]
+            sides.update(self.rules(chain), sets, fallback=fallback, flows=config.flow_cache)
+            limited = [one for one in sides.table.came if one.rule.result.flags & LIMITED]
             self._maps["limits"].load([(one.counter.to_bytes(4, "little"), self._limit(one.rule)) for one in limited])
-        standing = [rule for sides in self.sides for rule in sides.table.rules]
-        if len(self._known) > 2 * len(standing) + 1000:
-            self._known = {rule.key: rule for rule in standing}
+        if len(self._known) > 2 * sum(len(sides.table.rules) for sides in self.sides) + 1000:
+            self._known = {rule.key: rule for sides in self.sides for rule in sides.table.rules}
 
     def _limit(self, rule: Rule) -> bytes:
         assert isinstance(rule.key, tuple)
@@ -96,14 +96,23 @@ class Chains:
 
     def rules(self, chain: Chain) -> list[Rule]:
         """Those of a chain, in order. Equal ones are the same object, which makes comparing them cheap."""
-        found, known = [], self._known
-        for rule in chain.rule.kept:
-            key = rule.content
-            one = known.get(key)
-            if one is None:
-                one = known[key] = self._rule(rule, key)
-            found.append(one)
+        before, found = self._made.get(chain.name, ((), []))
+        kept = chain.rule.kept
+        first, last = ends(before, kept)
+        gone, came = before[first : len(before) - last], kept[first : len(kept) - last]
+        found = [*found[:first], *map(self._made_of, came), *found[len(found) - last :]]
+        for rules, sign in ((came, 1), (gone, -1)):
+            for name in COUNTED:
+                self.having[chain.name][name] += sign * sum(rule.__dict__[name] is not None for rule in rules)
+        self._made[chain.name] = (kept, found)
         return found
+
+    def _made_of(self, rule: Body) -> Rule:
+        key = rule.content
+        one = self._known.get(key)
+        if one is None:
+            one = self._known[key] = self._rule(rule, key)
+        return one
 
     def _rule(self, rule: Body, key: tuple[Any, ...]) -> Rule:
         action = RuleAction.ACCEPT if rule.action is None else rule.action
@@ -144,13 +153,10 @@ def check(config: FirewallConfig, old: FirewallConfig | None) -> None:
         at = ("chain", str(chain.name), "rule")
         if len(chain.rule) > config.max_rules:
             found.append(Problem(Tag.INVALID_VALUE, at, f"holds {len(chain.rule)} rules: max-rules allows {config.max_rules}"))
-        before = old.chain[chain.name] if old is not None else None
-        if before is not None and before.rule is chain.rule and not names:
-            continue
-        known = set(map(id, before.rule.kept)) if before is not None and not names else set()
-        for place, rule in enumerate(chain.rule.kept):
-            if id(rule) not in known:
-                found += [Problem(Tag.INVALID_VALUE, (*at, str(place)), wrong) for wrong in objections(rule, config.sets)]
+        kept = chain.rule.kept
+        first, last = (0, 0) if old is None or names else ends(old.chain[chain.name].rule.kept, kept)
+        for place, rule in enumerate(kept[first : len(kept) - last], first):
+            found += [Problem(Tag.INVALID_VALUE, (*at, str(place)), wrong) for wrong in objections(rule, config.sets)]
     if found:
         raise ModelError(*found[:20])
 

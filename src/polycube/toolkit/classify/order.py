@@ -96,10 +96,14 @@ def _fill(slots: list[Any], first: int, last: int, limit: int) -> tuple[int, int
         if room >= wanted and (not reach or everything or wanted <= room * FULL):
             break
         reach = max(1, reach * 2)
-    step = room / wanted
-    if right == len(slots):  # room at the end is for those to come
+    spare = (room - wanted) // 8 if everything else 0  # for those to come at either end
+    step = (room - 2 * spare) / wanted
+    offset = step / 2 if step >= 2 else 0.0
+    if right == len(slots):
+        step, offset = min(step, APART), float(min(spare, wanted))
+    elif not left:
         step = min(step, APART)
-    offset = 0.0 if right == len(slots) else step / 2 if step >= 2 else 0.0
+        offset = room - wanted * step
     for number in range(wanted):
         slots[left + number] = low + 1 + int(offset + number * step)
     return left, right
