@@ -3,6 +3,10 @@
 
 Rules accept UDP from one address by source port, and the default drops. "last" is one flow, of the last rule; "uniform" has a flow for
 each rule. nftables comes in two forms: a rule each, and its best, one rule with a verdict map. All stand at the same time and take turns.
+What a router takes is in all of these; the firewall also stands between ports of a bridge, beside nftables' bridge family.
+
+Single rules: iptables and nft by their commands, which begin with the start of a process (some milliseconds), and store nothing; the
+firewall by REST on a connection of its own, what is stored is in memory as well.
 """
 
 from __future__ import annotations
@@ -45,8 +49,10 @@ class Peer:
     inserts: list[float] = field(default_factory=list)
 
 
-def inside(tag: str, command: str, text: str = "") -> None:
-    subprocess.run(f"ip netns exec {tag}r {command}", shell=True, check=True, input=text, text=True, capture_output=True)
+def inside(tag: str, command: str, text: str = "", routed: bool = True) -> None:
+    """Runs a command where the kernel's packets are filtered: in the router's namespace, or where the bridge is."""
+    where = f"ip netns exec {tag}r " if routed else ""
+    subprocess.run(where + command, shell=True, check=True, input=text, text=True, capture_output=True)
 
 
 def iptables(tag: str) -> Peer:
@@ -72,35 +78,38 @@ def nft_rules(tag: str) -> Peer:
     return Peer("nft, a rule each", linux(tag), install, insert, lambda: inside(tag, "conntrack -F"))
 
 
-def nft_map(tag: str) -> Peer:
+def nft_map(tag: str, routed: bool = True) -> Peer:
+    family = "ip" if routed else "bridge"
+
     def install(count: int) -> None:
         elements = ",".join(f"{SOURCE} . {FIRST_PORT + at} : accept" for at in range(count))
         table = f"map m {{ type ipv4_addr . inet_service : verdict; elements = {{ {elements} }}; }}" if count else ""
-        inside(tag, "nft -f -", nft(count, "ip saddr . udp sport vmap @m\n" if count else "", table))
+        inside(tag, "nft -f -", nft(count, "ip saddr . udp sport vmap @m\n" if count else "", table, family), routed)
 
     def insert(number: int) -> None:
-        inside(tag, f"nft add element ip f m '{{ 10.9.0.1 . {number} : accept }}'")
+        inside(tag, f"nft add element {family} f m '{{ 10.9.0.1 . {number} : accept }}'", routed=routed)
 
-    return Peer("nft, verdict map", linux(tag), install, insert, lambda: inside(tag, "conntrack -F"))
+    name = "nft, verdict map" if routed else "nft on a bridge"
+    return Peer(name, linux(tag, routed), install, insert, lambda: inside(tag, "conntrack -F", routed=routed))
 
 
-def nft(count: int, rules: str, table: str = "") -> str:
+def nft(count: int, rules: str, table: str = "", family: str = "ip") -> str:
     policy = "drop" if count else "accept"
     chain = f"chain c {{\ntype filter hook forward priority 0; policy {policy};\n{rules}}}"
-    return f"table ip f {{}}\ndelete table ip f\ntable ip f {{\n{table}\n{chain}\n}}\n"
+    return f"table {family} f {{}}\ndelete table {family} f\ntable {family} f {{\n{table}\n{chain}\n}}\n"
 
 
-def linux(tag: str) -> rates.Subject:
-    subject = rates.Subject("Linux router", tag, True, False)
+def linux(tag: str, routed: bool = True) -> rates.Subject:
+    subject = rates.Subject("Linux router" if routed else "Linux bridge", tag, routed, False)
     subject.make()
-    rates.linux_router(subject)
+    (rates.linux_router if routed else rates.linux_bridge)(subject)
     return subject
 
 
-def cube(tag: str, daemon: Daemon, xdp: bool) -> Peer:
-    subject = rates.Subject("router cube", tag, True, xdp)
+def cube(tag: str, daemon: Daemon, xdp: bool, routed: bool = True) -> Peer:
+    subject = rates.Subject("router cube" if routed else "bridge cube", tag, routed, xdp)
     subject.make()
-    rates.router_cube(subject, daemon)
+    (rates.router_cube if routed else rates.bridge_cube)(subject, daemon)
     name = f"f{tag}"
     sizes = {"max-sessions": 4 * SESSIONS, "max-rules": 11_000}
     daemon.post(f"firewall/{name}", {"type": "XDP_DRV" if xdp else "TC", "conntrack": "OFF", **sizes})
@@ -117,19 +126,20 @@ def cube(tag: str, daemon: Daemon, xdp: bool) -> Peer:
     def forget() -> None:
         daemon.post(f"firewall/{name}/flush", {})
 
-    return Peer(f"firewall, {'XDP' if xdp else 'TC'}", subject, install, insert, forget)
+    return Peer(f"firewall, {'XDP' if xdp else 'TC'}" if routed else "firewall on a bridge", subject, install, insert, forget)
 
 
 def rule(at: int, source: str, port: int) -> dict[str, Any]:
     return {"id": at, "src": source, "l4proto": "UDP", "sport": port, "action": "ACCEPT"}
 
 
-@contextmanager
-def peers(daemon: Daemon) -> Iterator[list[Peer]]:
-    made = [cube("fx", daemon, True), cube("ft", daemon, False), iptables("fi"), nft_rules("fn"), nft_map("fm")]
-    for peer in made:
+def peers(daemon: Daemon) -> tuple[list[Peer], list[Peer]]:
+    """What stands before routers, and between ports of bridges."""
+    routed = [cube("fx", daemon, True), cube("ft", daemon, False), iptables("fi"), nft_rules("fn"), nft_map("fm")]
+    bridged = [cube("gx", daemon, True, False), nft_map("gm", False)]
+    for peer in routed + bridged:
         eventually(peer.subject.reaches, f"{peer.name} to let frames pass", 15)
-    yield made
+    return routed, bridged
 
 
 def traffic(peer: Peer, port: int, flows: int) -> Traffic:
@@ -219,6 +229,9 @@ def rows_of(made: list[Peer], counts: tuple[int, ...]) -> list[Row]:
             ours = by["firewall, XDP"].packets[what]
             rows.append(compared(f"firewall, XDP, {what}: to iptables", ours, by["iptables"].packets[what], 12 if number == 1000 else None))
             rows.append(compared(f"firewall, XDP, {what}: to nft rules", ours, by["nft, a rule each"].packets[what]))
+        for how in ("last", "uniform") if number in QUICK else ():
+            ours, theirs = (by[f"{name} on a bridge"].packets[f"{number} rules, {how}"] for name in ("firewall", "nft"))
+            rows.append(compared(f"firewall between bridge ports, XDP, {number} rules, {how}: to nft's best form", ours, theirs, 3.0))
     if {10, 10_000} <= set(counts):
         for how in ("last", "uniform"):
             few, many = (by["firewall, XDP"].packets[f"{number} rules, {how}"] for number in (10, 10_000))
@@ -245,14 +258,16 @@ def measure(folder: Path, quick: bool) -> Found:
     """In some minutes; `quick`: fewer rules and rounds."""
     counts, many = (QUICK, 3) if quick else (COUNTS, 4)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polycube-bench"
-    with Daemon(folder, cache=cache) as daemon, peers(daemon) as made:
+    with Daemon(folder, cache=cache) as daemon:
+        made, bridged = peers(daemon)
         for number in counts:
-            for peer in made:
+            present = made + bridged if number in QUICK else made
+            for peer in present:
                 peer.install(number)
-            rounds(made, f"{number} rules, last", FIRST_PORT + max(number - 1, 0), 1, many)
+            rounds(present, f"{number} rules, last", FIRST_PORT + max(number - 1, 0), 1, many)
             if number:
-                rounds(made, f"{number} rules, uniform", FIRST_PORT, number, many)
+                rounds(present, f"{number} rules, uniform", FIRST_PORT, number, many)
         insertions(made, 3 if quick else 10)
         sessions(made, daemon, many)
-    raw = {peer.name: {"packets": peer.packets, "inserts": peer.inserts} for peer in made}
-    return rows_of(made, counts), {"firewall": json.loads(json.dumps(raw))}
+    raw = {peer.name: {"packets": peer.packets, "inserts": peer.inserts} for peer in made + bridged}
+    return rows_of(made + bridged, counts), {"firewall": json.loads(json.dumps(raw))}

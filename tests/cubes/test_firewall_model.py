@@ -24,7 +24,7 @@ def config(*rules: dict[str, object], sets: tuple[dict[str, object], ...] = ()) 
 
 
 def table_of(made: FirewallConfig):
-    chains = Chains(SimpleNamespace(), 100)  # type: ignore[arg-type]
+    chains = Chains(SimpleNamespace(), 10_000)  # type: ignore[arg-type]
     table = chains.table(ChainName.INGRESS)
     table.update(chains.rules(made.chain[ChainName.INGRESS]), chains.sets(made))
     return table
@@ -125,6 +125,15 @@ def test_rules_that_never_decide_are_found(rules, expected):
     found = explain.unreachable(table_of(config(*rules, sets=({"name": "empty"},))))
     assert found.keys() == expected.keys()
     assert all(words in found[at] for at, words in expected.items())
+
+
+def test_ten_thousand_rules_are_explained_and_looked_through():
+    rules = [{"src": f"10.{at >> 8}.{at & 255}.0/24", "dport": f"{at}-{at + 9}", "action": "ACCEPT"} for at in range(9_998)]
+    rules += [{"src": "10.3.7.9", "dport": 780, "action": "DROP"}, {"src": "10.3.7.9", "dport": 785, "action": "DROP"}]
+    table = table_of(config(*rules))
+    frame = explain.described(Probe(src="10.30.97.5", dst="10.0.0.2", l4proto="UDP", dport=7_780))
+    assert explain.decides(table, frame, 0) == (7_777, [], [])
+    assert explain.unreachable(table) == {9_998: "rule 775 matches all that it does"}
 
 
 def test_an_explanation_names_the_rule_and_what_others_lack():

@@ -13,6 +13,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from polycube.bpf import RingBuffer
+from polycube.cubes.firewall.chains import NOT_LOGGED
 
 E = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
 A4, B4, A6, B6 = "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"
@@ -190,6 +191,18 @@ def test_log_rules_log_and_go_on(wall, version):
         ring.consume()
     assert made.counted() == [1, 1, 1]
     assert [line[12 : 12 + 14] for line in lines] == [bytes(E / ip(version))[:14]]
+
+
+def test_lines_that_find_no_room_are_counted(wall):
+    made = wall(ingress=[{"action": "LOG"}, DROP])
+    made.chains.reset([NOT_LOGGED])
+    made.cube.program("ingress").test_run(bytes(E / ip(4) / UDP53).ljust(60, b"\0"), repeat=1000)
+    lines = []
+    with RingBuffer(made.maps["logs"].kernel, lines.append) as ring:
+        ring.consume()
+    missed = made.chains.counts()[NOT_LOGGED][0]
+    assert made.counted()[:2] == [1000, 1000] and missed > 0
+    assert len(lines) + missed == 1000
 
 
 @VERSIONS

@@ -14,6 +14,7 @@ from scenes import bridge
 
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab, eventually
+from polycube.testing.traffic import Traffic
 
 TYPES = ["TC", "XDP_DRV"]
 
@@ -194,6 +195,48 @@ def test_log_rules_write_lines(wall: Daemon, hosts: list[Host]) -> None:
     wall.rest("PUT", "firewall/fw/chain/EGRESS", {"name": "EGRESS", "rule": [{"id": 0, "l4proto": "ICMP", "action": "LOG"}]})
     assert hosts[1].ping(hosts[0], count=1).received == 1
     wall.logged("packet of a LOG rule", 0)
+
+
+def test_floods_to_the_control_plane_hurt_nobody_else(wall: Daemon, hosts: list[Host]) -> None:
+    """Of what is logged and rejected at the rate of the packets a part comes up, the rest is counted."""
+    protected, client = hosts
+    chain = "firewall/fw/chain/EGRESS"
+    both = {"src": str(client.ipv4), "l4proto": "UDP"}
+    rules = [{"id": 0, **both, "action": "LOG"}, {"id": 1, **both, "action": "REJECT"}]
+    wall.rest("PUT", chain, {"name": "EGRESS", "rule": rules})
+    with Traffic(client, protected) as flood:
+        flood.start(20_000, count=30_000)
+        assert client.ping(protected, count=5, interval=0.1).lost == 0
+        wall.post("simplebridge/br2")
+        wall.delete("simplebridge/br2")
+        report = flood.wait()
+    assert report.received == 0
+    counted = wall.get(f"{chain}/stats")
+    assert counted[0]["pkts"] == counted[1]["pkts"] == report.sent
+    assert wall.get("firewall/fw/log-missed") > 0
+    assert 0 < drops(wall, "reject-rate") < report.sent
+
+
+def drops(daemon: Daemon, reason: str) -> int:
+    found = daemon.metrics().items()
+    return int(sum(value for name, value in found if name.startswith("polycube_cube_drops") and f'reason="{reason}"' in name))
+
+
+def test_a_batch_is_seen_whole(wall: Daemon, hosts: list[Host]) -> None:
+    """Line by line, each batch would leave moments in which everything is dropped."""
+    protected, client = hosts
+    chain, pass_, stop = "firewall/fw/chain/EGRESS", {"l4proto": "UDP", "action": "ACCEPT"}, {"l4proto": "UDP", "action": "DROP"}
+    wall.patch("firewall/fw", {"conntrack": "OFF"})
+    wall.rest("PUT", chain, {"name": "EGRESS", "rule": [{"id": 0, **pass_}, {"id": 1, **stop}]})
+    first = {"operation": "delete", "id": 0}
+    lines = [first, {"operation": "append", **pass_}, first, {"operation": "append", **stop}]
+    with Traffic(client, protected) as flow:
+        flow.start(20_000, count=30_000)
+        for _ in range(10):
+            wall.post(f"{chain}/batch", {"rules": lines})
+        report = flow.wait()
+    assert report.clean, report
+    assert wall.get(f"{chain}/stats")[0]["pkts"] == report.sent  # the rule that stays has counted all
 
 
 @pytest.mark.parametrize("wall", ["TC"], indirect=True)

@@ -9,7 +9,7 @@ import pytest
 from classify_lab import KernelViews, Maker, first, wire
 
 from polycube.bpf import u32
-from polycube.toolkit.classify import Sides, Table
+from polycube.toolkit.classify import Result, Rule, Sides, Table, match
 from polycube.toolkit.classify.space import Numbers
 
 NO_RULE = 0xFFFFFFFF
@@ -91,6 +91,29 @@ def says(cube, sides, maker, rules):
     for frame, slot in zip(frames, slots(cube, frames), strict=True):
         at = first(rules, frame, maker.sets)
         assert slot == (None if at is None else sides.table.entries[at].slot)
+
+
+def test_rules_that_ask_for_nothing_are_found_where_they_are(cube):
+    made, maker = cube(FOLDER, transparent=True), Maker(6, 4)
+    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    rules = [Rule(at, match({}), Result(action=0)) for at in range(3)]
+    for left in (rules, rules[1:], rules[2:], []):
+        sides.update(left, maker.sets)
+        assert slots(made, [maker.frame()]) == [sides.table.entries[0].slot if left else None]
+
+
+def test_a_set_of_known_flows_holds_them_apart(cube):
+    """With room for one set, all flows meet in it: of both IP versions, more than it holds, and again."""
+    made = cube(FOLDER, transparent=True)
+    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    makers = [Maker(7, 4), Maker(8, 6)]
+    for version in range(3):
+        rules = [maker.rule((version, at)) for at in range(10) for maker in makers]
+        sides.update(rules, flows=4)
+        frames = [maker.frame() for _ in range(5) for maker in makers]
+        for frame, slot in zip(frames * 3, slots(made, frames * 3), strict=True):
+            at = first(rules, frame, {})
+            assert slot == (None if at is None else sides.table.entries[at].slot)
 
 
 def test_what_a_failed_request_took_back_is_not_seen_later(cube):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import itertools
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from polycube.bpf import RingBuffer
 from polycube.core.cube import Cube, Packet, action, every
 from polycube.cubes.firewall import explain, matching, reject
-from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIELDS, Chains, check, mono, slots
+from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIELDS, NOT_LOGGED, Chains, check, mono, slots
 from polycube.cubes.firewall.model import (
     Batch,
     BatchLine,
@@ -40,10 +41,11 @@ from polycube.cubes.firewall.model import (
 )
 from polycube.model import INSERT, Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, dump
 from polycube.toolkit import tokenbucket
-from polycube.toolkit.classify import Space
+from polycube.toolkit.classify import Space, flow_sets
 from polycube.toolkit.conntrack import Session, SessionTable, failures, protocol_name, tuple_key
 
 REJECTS_A_SECOND, REJECTS_AT_ONCE = 1000, 200
+SHOWN = 10_000  # sessions
 _LINE = struct.Struct("<IIHH")
 
 
@@ -57,6 +59,7 @@ class Firewall(Cube[FirewallConfig]):
         self._chains: Chains | None = None
         self._sessions: SessionTable | None = None
         self._logs: RingBuffer | None = None
+        self._places: dict[ChainName, dict[int, int]] = {}  # of rules, by their counters; for what is read from the log at once
         self._one_at_a_time = asyncio.Lock()
         self._unreachable: dict[ChainName, tuple[Any, Any, list[dict[str, Any]]]] = {}
 
@@ -72,7 +75,7 @@ class Firewall(Cube[FirewallConfig]):
             "cls_prefixes": many,
             "cls_classes": many,
             "cls_rows": many * 2,
-            "cls_flows": 1 << (config.flow_cache - 1).bit_length() if config.flow_cache else 1,
+            "cls_flows": max(1, flow_sets(config.flow_cache)),
             "sessions": config.max_sessions,
         }
 
@@ -147,6 +150,7 @@ class Firewall(Cube[FirewallConfig]):
             edits = [
                 Edit(Op.DELETE, ("chain", str(chain.name), "rule", str(place)))
                 for chain in self.now.chain.values()
+                if self.chains.having[chain.name]["expires"]
                 for place, rule in reversed(list(enumerate(chain.rule.kept)))
                 if rule.expires is not None and rule.expires <= moment
             ]
@@ -158,12 +162,14 @@ class Firewall(Cube[FirewallConfig]):
         """Lines of LOG rules."""
         if self._logs is not None:
             self._logs.consume(1000)
+            self._places.clear()
 
     def _logged(self, data: bytes) -> None:
         counter, length, caplen, chain = _LINE.unpack_from(data)
         name = CHAINS[chain]
-        entries = self.chains.table(name).entries
-        place = next((at for at, entry in enumerate(entries) if entry.counter == counter), None)
+        if name not in self._places:
+            self._places[name] = {entry.counter: at for at, entry in enumerate(self.chains.table(name).entries)}
+        place = self._places[name].get(counter)
         frame = data[_LINE.size : _LINE.size + caplen]
         try:
             packet = explain.matched(explain.parsed((frame.ljust(length, b"\0")).hex()))
@@ -180,7 +186,7 @@ class Firewall(Cube[FirewallConfig]):
             self.send(back, reply, ifindex=packet.ifindex)
 
     def _how(self, chain: ChainName, frame: bytes) -> RejectWith:
-        if all(rule.reject_with is None for rule in self.now.chain[chain].rule.kept):
+        if not self.chains.having[chain]["reject_with"]:
             return RejectWith.AUTO
         try:
             place, _, _ = explain.decides(self.chains.table(chain), explain.parsed(frame.hex()), mono(_utc(0)))
@@ -333,10 +339,11 @@ class Firewall(Cube[FirewallConfig]):
                     "state": one.state.word,
                     "eta": one.eta,
                 }
-                for one in self.sessions
+                for one in itertools.islice(self.sessions, SHOWN)
             ],
             "sessions": self.sessions.live,
             "sessions-failed": failures(self.maps["ct_failures"]),
+            "log-missed": counts.get(NOT_LOGGED, (0, 0))[0],
             "chain": [self._chain_state(name, counts) for name in self.now.chain],
         }
 

@@ -8,7 +8,9 @@ that match one packet of the rule; each is then compared value by value. Rules t
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from polycube.cubes.firewall import matching
@@ -180,17 +182,16 @@ def differs(table: Table, entry: Entry, frame: Frame) -> Dim | None:
 def decides(table: Table, frame: Frame, now: int) -> tuple[int | None, list[int], list[int]]:
     """Place of the rule that decides, of those that log on the way, and of those with a limit, which may or may not let it through."""
     logs, limits = [], []
-    places = {entry.slot: at for at, entry in enumerate(table.entries)}
     for entry in table.matching(frame):
-        result = entry.rule.result
+        result, place = entry.rule.result, bisect_left(table.entries, entry.slot, key=attrgetter("slot"))
         if result.expires and result.expires <= now:
             continue
         if result.flags & LIMITED:
-            limits.append(places[entry.slot])
+            limits.append(place)
         if ACTIONS[result.action] is RuleAction.LOG:
-            logs.append(places[entry.slot])
+            logs.append(place)
             continue
-        return places[entry.slot], logs, limits
+        return place, logs, limits
     return None, logs, limits
 
 

@@ -328,6 +328,7 @@ class FirewallConfig(TransparentCube):
     session_table: Keyed[SessionEntry] = listing("Sessions", read_only=True)
     sessions: int | None = state("Sessions at the last count", metric=GAUGE)
     sessions_failed: int | None = state("Sessions that found no room in the table", metric=COUNTER)
+    log_missed: int | None = state("Packets of LOG rules that came faster than they are logged", metric=COUNTER)
     flush: ClassVar = Action("Forgets sessions", input=Which, output=Flushed)
     timeouts: Timeouts = container("Seconds after which sessions are forgotten")
     chain: Keyed[Chain] = listing("Chains of rules")
@@ -335,7 +336,7 @@ class FirewallConfig(TransparentCube):
     max_rules: Annotated[int, Field(ge=1, le=MAX_RULES)] = leaf("Rules a chain can hold", default=10_000, init_only=True)
     max_sessions: Annotated[int, Field(ge=1, le=4_000_000)] = leaf("Sessions that are followed at a time", default=65_536, init_only=True)
     flow_cache: Annotated[int, Field(ge=0, le=1_048_576)] = leaf(
-        "Flows each CPU remembers the rule of, rounded up to a power of two; 0: none", default=16_384, init_only=True
+        "Flows each CPU remembers the rule of (of IPv6 half as many), rounded up to a power of two; 0: none", default=32_768, init_only=True
     )
 
     @model_validator(mode="after")

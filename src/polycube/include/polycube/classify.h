@@ -21,27 +21,14 @@
 #include <polycube/parse.h>
 
 #include <polycube/classify_tables.h>
+#include <polycube/classify_flows.h>
 
 #define PCN_NO_RULE 0xffffffff
 #define PCN_OWN_DIMS __builtin_popcount(PCN_DIMS)
 #define PCN_AT(_dim) __builtin_popcount(PCN_DIMS & ((1 << (_dim)) - 1)) /* its place among those this function has */
 
-/* A classification, and its result. */
-struct pcn_classify {
-	__u32 side;
-	__u32 dims;
-	__u32 rows;
-	__u32 fallback; /* of the table */
-	__u32 first;    /* of the table's slots in cls_rules */
-	__u32 slot;     /* a rule, or PCN_NO_RULE */
-	__u32 passing;  /* set by pcn_matched() when the result holds for this frame only, not for all of its flow */
-	__u32 length;   /* of the frame */
-	__u32 user;     /* pcn_matched()'s */
-};
-
 /* A search under way. */
 struct pcn_search {
-	struct pcn_classify *q;
 	__u64 words; /* of the row in hand: those still to look at */
 	__u64 found; /* of the word in hand: rules still to look at */
 	struct pcn_class *class[PCN_OWN_DIMS];
@@ -59,80 +46,98 @@ static __always_inline int pcn_has_ports(__u8 proto)
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_DCCP || proto == IPPROTO_UDPLITE;
 }
 
-/* Fills in the fields a table asks for. The frame has been parsed. `f` must be 0. */
-static __always_inline int pcn_fields_of(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 dims, struct pcn_fields *f)
+/* The first six bytes as a word. */
+static __always_inline __u64 pcn_mac_of(const void *at)
 {
+	__u64 mac = 0;
+
+	memcpy(&mac, at, ETH_ALEN);
+	return mac;
+}
+
+/* Fills in the fields a table asks for. The frame has been parsed. */
+static __always_inline int pcn_fields_of(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 dims, __u8 state, struct pcn_fields *f)
+{
+	__u16 proto = dims & PCN_IN(PROTO) ? bpf_ntohs(pkt->proto) : 0, sport = 0, dport = 0, vlan = 0, in_port = 0;
+	__u8 flags = 0, version = 0, kind = 0;
+
+	f->src[0] = f->src[1] = f->dst[0] = f->dst[1] = 0;
+	if (PCN_HAS_MACS)
+		f->smac = f->dmac = 0;
 	if (dims & PCN_DIMS & (PCN_IN(SMAC) | PCN_IN(DMAC))) {
 		struct ethhdr *eth = pcn_at(ctx, 0, sizeof(*eth));
 
 		if (!eth)
 			return PCN_DROP_MALFORMED;
 		if (dims & PCN_IN(SMAC))
-			memcpy(f->smac, eth->h_source, ETH_ALEN);
+			f->smac = pcn_mac_of(eth->h_source);
 		if (dims & PCN_IN(DMAC))
-			memcpy(f->dmac, eth->h_dest, ETH_ALEN);
+			f->dmac = pcn_mac_of(eth->h_dest);
 	}
-	if (dims & PCN_IN(PROTO))
-		f->proto = bpf_ntohs(pkt->proto);
 	if (dims & PCN_DIMS & PCN_IN(VLAN))
-		f->vlan = pkt->vlans ? pkt->vlan[0] & 0xfff : PCN_UNTAGGED;
+		vlan = pkt->vlans ? pkt->vlan[0] & 0xfff : PCN_UNTAGGED;
 	if (dims & PCN_DIMS & PCN_IN(IN_PORT))
-		f->in_port = pkt->in_port;
+		in_port = pkt->in_port;
+	if (!(PCN_DIMS & PCN_IN(STATE) && dims & PCN_IN(STATE)))
+		state = 0;
+	else
+		state |= pkt->fragment << 4;
 	if (pkt->proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
 
 		if (!ip)
 			return PCN_DROP_MALFORMED;
-		f->version = 4;
+		version = 4;
 		if (dims & PCN_IN(SRC))
-			memcpy(f->src, &ip->saddr, 4);
+			f->src[0] = ip->saddr;
 		if (dims & PCN_IN(DST))
-			memcpy(f->dst, &ip->daddr, 4);
+			f->dst[0] = ip->daddr;
 	} else if (pkt->proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
 
 		if (!ip)
 			return PCN_DROP_MALFORMED;
-		f->version = 6;
+		version = 6;
 		if (dims & PCN_IN(SRC))
 			memcpy(f->src, &ip->saddr, 16);
 		if (dims & PCN_IN(DST))
 			memcpy(f->dst, &ip->daddr, 16);
-	} else {
-		return 0;
 	}
-	if (dims & PCN_IN(PROTO))
-		f->proto = pkt->l4_proto;
-	f->kind = PCN_DPORT_NONE;
-	if (!pkt->l4 || !(dims & (PCN_IN(SPORT) | PCN_IN(DPORT) | (PCN_DIMS & PCN_IN(FLAGS)))))
-		return 0;
-	if (pcn_has_ports(pkt->l4_proto)) {
-		__be16 *port = pcn_at(ctx, pkt->l4, 4);
-
-		if (!port || pkt->l4 + 4 > pkt->end)
-			return PCN_DROP_MALFORMED;
-		f->kind = PCN_DPORT;
-		if (dims & PCN_IN(SPORT))
-			f->sport = bpf_ntohs(port[0]);
-		if (dims & PCN_IN(DPORT))
-			f->dport = bpf_ntohs(port[1]);
-	} else if (pkt->l4_proto == (f->version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
-		__be16 *type = pcn_at(ctx, pkt->l4, sizeof(*type)); /* and code */
-
-		if (!type)
-			return PCN_DROP_MALFORMED;
-		f->kind = f->version == 4 ? PCN_ICMP4 : PCN_ICMP6;
-		if (dims & PCN_IN(DPORT))
-			f->dport = bpf_ntohs(*type);
+	if (version) {
+		proto = dims & PCN_IN(PROTO) ? pkt->l4_proto : 0;
+		kind = PCN_DPORT_NONE;
 	}
-	if (dims & PCN_DIMS & PCN_IN(FLAGS) && pkt->l4_proto == IPPROTO_TCP) {
-		__u8 *flags = pcn_at(ctx, pkt->l4 + 13, 1);
+	if (version && pkt->l4 && dims & (PCN_IN(SPORT) | PCN_IN(DPORT) | (PCN_DIMS & PCN_IN(FLAGS)))) {
+		if (pcn_has_ports(pkt->l4_proto)) {
+			__be16 *port = pcn_at(ctx, pkt->l4, 4);
 
-		if (!flags)
-			return PCN_DROP_MALFORMED;
-		f->flags = *flags;
-		f->kind |= PCN_TCP;
+			if (!port || pkt->l4 + 4 > pkt->end)
+				return PCN_DROP_MALFORMED;
+			kind = PCN_DPORT;
+			if (dims & PCN_IN(SPORT))
+				sport = bpf_ntohs(port[0]);
+			if (dims & PCN_IN(DPORT))
+				dport = bpf_ntohs(port[1]);
+		} else if (pkt->l4_proto == (version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+			__be16 *type = pcn_at(ctx, pkt->l4, sizeof(*type)); /* and code */
+
+			if (!type)
+				return PCN_DROP_MALFORMED;
+			kind = version == 4 ? PCN_ICMP4 : PCN_ICMP6;
+			if (dims & PCN_IN(DPORT))
+				dport = bpf_ntohs(*type);
+		}
+		if (dims & PCN_DIMS & PCN_IN(FLAGS) && pkt->l4_proto == IPPROTO_TCP) {
+			__u8 *at = pcn_at(ctx, pkt->l4 + 13, 1);
+
+			if (!at)
+				return PCN_DROP_MALFORMED;
+			flags = *at;
+			kind |= PCN_TCP;
+		}
 	}
+	f->ports = PCN_PORTS_WORD(sport, dport, proto, vlan);
+	f->rest = PCN_REST_WORD(in_port, flags, state, version, kind);
 	return 0;
 }
 
@@ -166,12 +171,18 @@ static __always_inline __u32 pcn_class_of_value(union pcn_any_key *key, __u32 si
 }
 
 static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, struct pcn_table *table, __u32 side, __u32 space,
-						  const void *address, int size)
+						  const __u64 *address, int ip)
 {
-	__u32 *class;
+	__u32 *class, short_address = address[0];
 
-	memset(key->prefix.address, 0, sizeof(key->prefix.address));
-	memcpy(key->prefix.address, address, size);
+	memcpy(key->prefix.address, address, 8);
+	memset(key->prefix.address + 8, 0, 8);
+	if (ip == 4) {
+		memset(key->prefix.address, 0, 8);
+		memcpy(key->prefix.address, &short_address, 4);
+	} else if (ip) {
+		memcpy(key->prefix.address + 8, address + 1, 8);
+	}
 	key->prefix.prefixlen = 160;
 	key->prefix.space = side * PCN_SPACES + space;
 	if (table->hosts & 1U << space) {
@@ -189,61 +200,61 @@ static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, struct
 static __always_inline __u32 pcn_class_of(union pcn_any_key *key, struct pcn_table *table, __u32 side, struct pcn_scratch *scratch, int dim)
 {
 	const struct pcn_fields *f = &scratch->fields;
-	__u8 kind = f->kind & ~PCN_TCP;
-	const void *address = 0;
+	__u8 version = PCN_VERSION_OF(f), kind = PCN_KIND_OF(f) & ~PCN_TCP;
+	const __u64 *address = 0;
 	__u32 space, value = 0;
 	int wide = 1;
 
 	switch (dim) {
 	case PCN_DIM_SRC:
-		space = f->version == 4 ? PCN_SRC4 : f->version == 6 ? PCN_SRC6 : PCN_SRC_NONE;
+		space = version == 4 ? PCN_SRC4 : version == 6 ? PCN_SRC6 : PCN_SRC_NONE;
 		address = f->src;
 		break;
 	case PCN_DIM_DST:
-		space = f->version == 4 ? PCN_DST4 : f->version == 6 ? PCN_DST6 : PCN_DST_NONE;
+		space = version == 4 ? PCN_DST4 : version == 6 ? PCN_DST6 : PCN_DST_NONE;
 		address = f->dst;
 		break;
 	case PCN_DIM_SPORT:
 		space = kind == PCN_DPORT ? PCN_SPORT : PCN_SPORT_NONE;
-		value = f->sport;
+		value = PCN_SPORT_OF(f);
 		break;
 	case PCN_DIM_DPORT:
 		space = kind ? kind : PCN_DPORT_NONE;
-		value = f->dport;
+		value = PCN_DPORT_OF(f);
 		break;
 	case PCN_DIM_PROTO:
-		space = f->version ? PCN_PROTO : PCN_ETHERTYPE;
-		value = f->version ? f->proto << 8 : f->proto;
+		space = version ? PCN_PROTO : PCN_ETHERTYPE;
+		value = version ? PCN_PROTO_OF(f) << 8 : PCN_PROTO_OF(f);
 		break;
 	case PCN_DIM_FLAGS:
-		space = f->kind & PCN_TCP ? PCN_FLAGS : PCN_FLAGS_NONE;
-		value = f->flags;
+		space = PCN_KIND_OF(f) & PCN_TCP ? PCN_FLAGS : PCN_FLAGS_NONE;
+		value = PCN_FLAGS_OF(f);
 		wide = 0;
 		break;
 	case PCN_DIM_STATE:
 		space = PCN_STATE;
-		value = f->state;
+		value = PCN_STATE_OF(f);
 		wide = 0;
 		break;
 	case PCN_DIM_VLAN:
-		space = f->vlan == PCN_UNTAGGED ? PCN_VLAN_NONE : PCN_VLAN;
-		value = f->vlan;
+		space = PCN_VLAN_OF(f) == PCN_UNTAGGED ? PCN_VLAN_NONE : PCN_VLAN;
+		value = PCN_VLAN_OF(f);
 		break;
 	case PCN_DIM_IN_PORT:
 		space = PCN_IN_PORT;
-		value = f->in_port;
+		value = PCN_IN_PORT_OF(f);
 		break;
 	case PCN_DIM_SMAC:
 		space = PCN_SMAC;
-		address = f->smac;
+		address = &f->smac;
 		break;
 	default:
 		space = PCN_DMAC;
-		address = f->dmac;
+		address = &f->dmac;
 	}
 	scratch->space[dim] = side * PCN_SPACES + space;
 	if (address)
-		return pcn_class_of_address(key, table, side, space, address, dim < PCN_DIM_SPORT ? 16 : 8);
+		return pcn_class_of_address(key, table, side, space, address, dim < PCN_DIM_SPORT ? version : 0);
 	return pcn_class_of_value(key, side, space, value, wide);
 }
 
@@ -252,7 +263,7 @@ static __always_inline __u32 pcn_class_of(union pcn_any_key *key, struct pcn_tab
 /* The dimensions some rule asks for, of those this function has. Unrolled: what it has not is no code. */
 #define PCN_FOR_DIMS(_s, _dim)                                                                                                       \
 	_Pragma("clang loop unroll(full)") for (int _dim = 0; _dim < PCN_DIM_COUNT; _dim++)                                          \
-		if (PCN_DIMS & 1 << _dim && (_s)->q->dims & 1 << _dim)
+		if (PCN_DIMS & 1 << _dim && (_s)->scratch->q.dims & 1 << _dim)
 
 static __always_inline struct pcn_base *pcn_base_of(struct pcn_search *s, int dim)
 {
@@ -279,7 +290,7 @@ static __always_inline __u64 pcn_difference(struct pcn_search *s, int dim, __u32
 /* Which words of the next row can hold a match; the words of dense classes are looked up. */
 static __always_inline void pcn_next_row(struct pcn_search *s)
 {
-	struct pcn_row_key key = {.side = s->q->side, .row = s->scratch->row};
+	struct pcn_row_key key = {.side = s->scratch->q.side, .row = s->scratch->row};
 	__u64 words = ~0ULL;
 
 	PCN_FOR_DIMS(s, dim) {
@@ -327,7 +338,7 @@ static long pcn_classify_step(__u32 number, struct pcn_search *s)
 
 	if (!s->found) {
 		if (!s->words) {
-			if (s->scratch->row >= s->q->rows)
+			if (s->scratch->row >= s->scratch->q.rows)
 				return 1;
 			pcn_next_row(s);
 			s->scratch->row++;
@@ -340,28 +351,49 @@ static long pcn_classify_step(__u32 number, struct pcn_search *s)
 	}
 	slot = s->scratch->word * 64 + __builtin_ctzll(s->found);
 	s->found &= s->found - 1;
-	key = s->q->first + slot;
+	key = s->scratch->q.first + slot;
 	rule = bpf_map_lookup_elem(&cls_rules, &key);
 	if (!rule)
 		return 0;
 	if (rule->expires) {
-		s->q->passing = 1;
+		s->scratch->q.passing = 1;
 		if (rule->expires <= pcn_now())
 			return 0;
 	}
-	return pcn_matched(s->q, slot, rule);
+	return pcn_matched(&s->scratch->q, slot, rule);
 }
 
-/* Looks for the first rule that matches the fields. 0, or -1: the tables are not there. A function: the stack has no room for it inlined. */
-static __noinline int pcn_search(struct pcn_classify *q, struct pcn_table *table, struct pcn_scratch *scratch)
+/* ---- the search ---- */
+
+/*
+ * Looks for the first rule that matches the fields in pcn_scratch, and remembers it for their flow in the set `at`, if `stamp` is not 0. The
+ * result is in pcn_scratch, too. 0, or -1: the tables are not there. Not static: the verifier looks at it once, whatever calls it with
+ * whatever it knows then, where it would look at a static function again for each way that leads to it.
+ */
+__noinline int pcn_search(__u32 side, __u32 length, __u32 at, __u32 stamp)
 {
+	__u32 zero = 0;
 	union pcn_any_key key = {};
-	struct pcn_search s = {.q = q, .scratch = scratch};
+	struct pcn_search s = {};
+	struct pcn_table *table = bpf_map_lookup_elem(&cls_sides, &side);
+	struct pcn_scratch *scratch = bpf_map_lookup_elem(&cls_scratch, &zero);
 	struct pcn_class *none = bpf_map_lookup_elem(&cls_classes, &key);
 	struct pcn_row *no_row = bpf_map_lookup_elem(&cls_rows, &key);
+	struct pcn_classify *q;
+	struct pcn_flows *set;
 
-	if (!none || !no_row)
+	if (!table || !scratch || !none || !no_row)
 		return -1;
+	q = &scratch->q;
+	q->slot = PCN_NO_RULE;
+	q->first = table->first;
+	q->side = side;
+	q->dims = table->dims;
+	q->rows = table->rows;
+	q->passing = 0;
+	q->length = length;
+	q->user = 0;
+	s.scratch = scratch;
 	_Pragma("clang loop unroll(full)") for (int dim = 0; dim < PCN_DIM_COUNT; dim++) {
 		struct pcn_class *class;
 
@@ -372,118 +404,70 @@ static __noinline int pcn_search(struct pcn_classify *q, struct pcn_table *table
 		scratch->space[dim] = 0;
 		if (!(q->dims & 1 << dim))
 			continue;
-		key.class.class = pcn_class_of(&key, table, q->side, scratch, dim);
+		key.class.class = pcn_class_of(&key, table, side, scratch, dim);
 		if (!key.class.class)
 			continue;
-		key.class.side = q->side;
+		key.class.side = side;
 		class = bpf_map_lookup_elem(&cls_classes, &key.class);
 		if (class)
 			s.class[PCN_AT(dim)] = class;
 	}
-	q->passing = 0;
 	scratch->row = 0;
 	bpf_loop(PCN_RULES + PCN_RULES / 64 + PCN_ROWS + 1, pcn_classify_step, &s, 0);
-	return 0;
-}
-
-/* ---- flows ---- */
-
-static __always_inline __u32 pcn_hash_of(const struct pcn_fields *fields, __u32 stamp)
-{
-	const __u64 *word = (const __u64 *)fields;
-	__u64 hash = stamp;
-
-	_Pragma("clang loop unroll(full)") for (int i = 0; i < PCN_FIELDS_WORDS; i++) {
-		hash = (hash ^ word[i]) * 0x9e3779b97f4a7c15ULL; /* 2^64 by the golden ratio: Knuth, vol. 3, 6.4 */
-		hash ^= hash >> 32;
-		asm volatile("" : "+r"(hash) : : "memory");
-	}
-	return hash;
-}
-
-static __always_inline int pcn_is_flow(const struct pcn_flow *flow, const struct pcn_fields *fields, __u32 stamp)
-{
-	const __u64 *word = (const __u64 *)fields;
-	__u64 different = flow->stamp ^ stamp;
-
-	_Pragma("clang loop unroll(full)") for (int i = 0; i < PCN_FIELDS_WORDS; i++) {
-		different |= flow->word[i] ^ word[i];
-		asm volatile("" : "+r"(different) : : "memory"); /* one word after the other: there are few registers */
-	}
-	return !different;
+	set = stamp && !q->passing ? bpf_map_lookup_elem(&cls_flows, &at) : 0;
+	return set ? pcn_remember(set, scratch, stamp, q->slot) : 0;
 }
 
 /*
- * Where a flow is remembered, or is to be: one of two places. A flow that finds both taken drives out always the same one of them, so that
- * of many that share two places some stay.
- */
-static __always_inline struct pcn_flow *pcn_flow_of(struct pcn_table *table, const struct pcn_fields *fields, __u32 stamp, int *known)
-{
-	__u32 hash = pcn_hash_of(fields, stamp), at = hash & (table->flows - 1);
-	struct pcn_flow *one = bpf_map_lookup_elem(&cls_flows, &at), *other;
-
-	*known = 1;
-	if (one && pcn_is_flow(one, fields, stamp))
-		return one;
-	at ^= 1;
-	other = bpf_map_lookup_elem(&cls_flows, &at);
-	if (other && pcn_is_flow(other, fields, stamp))
-		return other;
-	*known = 0;
-	if (!one || !other || one->stamp != stamp)
-		return one;
-	return other->stamp != stamp || hash >> 31 ? other : one;
-}
-
-/*
- * Classifies a parsed frame by a table: q->slot is the first rule for which pcn_matched() said so, or PCN_NO_RULE; q->side where it stands.
+ * Classifies a parsed frame by a table: q->slot is the first rule for which pcn_matched() said so, or PCN_NO_RULE.
  * 0 or a drop reason. What was found for a flow is remembered until the table changes, on each CPU for itself.
  */
 static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 number, __u8 state, struct pcn_classify *q)
 {
-	__u32 zero = 0, *generation = bpf_map_lookup_elem(&cls_tables, &number);
+	__u32 zero = 0, side, stamp = 0, at = 0, wide, *generation = bpf_map_lookup_elem(&cls_tables, &number);
 	struct pcn_scratch *scratch = bpf_map_lookup_elem(&cls_scratch, &zero);
-	struct pcn_flow *flow = 0;
-	struct pcn_fields *fields;
+	struct pcn_flows *set = 0;
 	struct pcn_table *table;
-	__u32 side, stamp;
-	int reason, known;
+	__u64 hash;
+	int reason;
 
+	q->slot = PCN_NO_RULE;
+	q->user = q->first = q->fallback = 0;
 	if (!generation || !scratch)
 		return PCN_DROP_POLICY;
 	side = number * PCN_SIDES + (*generation & 1);
-	stamp = *generation * PCN_TABLES + number + 1;
 	table = bpf_map_lookup_elem(&cls_sides, &side);
 	if (!table)
 		return PCN_DROP_POLICY;
-	q->side = side;
-	q->dims = table->dims;
-	q->rows = table->rows;
 	q->fallback = table->fallback;
 	q->first = table->first;
-	q->slot = PCN_NO_RULE;
-	q->length = pkt->len;
-	q->user = 0;
-	fields = &scratch->fields;
-	memset(fields, 0, sizeof(*fields));
-	reason = pcn_fields_of(ctx, pkt, q->dims, fields);
+	if (!table->rows) /* there is no rule */
+		return 0;
+	reason = pcn_fields_of(ctx, pkt, table->dims, state, &scratch->fields);
 	if (reason)
 		return reason;
-	if (PCN_DIMS & PCN_IN(STATE) && q->dims & PCN_IN(STATE))
-		fields->state = state | pkt->fragment << 4;
 	if (table->flows) {
-		flow = pcn_flow_of(table, fields, stamp, &known);
-		if (flow && known) {
-			q->slot = flow->slot;
+		wide = PCN_VERSION_OF(&scratch->fields) == 6;
+		stamp = pcn_stamp_of(number, *generation, wide);
+		pcn_flow_key(scratch, wide);
+		hash = pcn_hash_of(scratch->flow[0]);
+		if (wide)
+			hash = hash * 0x9e3779b97f4a7c15ULL + pcn_hash_of(scratch->flow[1]);
+		hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL; /* 2^64 by the golden ratio: Knuth, vol. 3, 6.4 */
+		at = hash >> 32 & (table->flows - 1);
+		set = bpf_map_lookup_elem(&cls_flows, &at);
+	}
+	if (set) {
+		__u32 place = pcn_known_flow(set, scratch, stamp);
+
+		if (place < PCN_WAYS) {
+			q->slot = set->way[place].slot;
 			return 0;
 		}
 	}
-	if (pcn_search(q, table, scratch))
+	if (pcn_search(side, pkt->len, at, stamp))
 		return PCN_DROP_POLICY;
-	if (flow && !q->passing) {
-		memcpy(flow->word, fields, sizeof(flow->word));
-		flow->stamp = stamp;
-		flow->slot = q->slot;
-	}
+	q->slot = scratch->q.slot;
+	q->user = scratch->q.user;
 	return 0;
 }

@@ -55,23 +55,32 @@ enum pcn_space {
 	PCN_SPACES,
 };
 
-/* The fields of a frame, host byte order; those that no rule asks for are 0. Also the key of a known flow, hence without padding. */
+/*
+ * The fields of a frame; those that no rule asks for are 0. Whole words, written and read as such: a word that is read after parts of it
+ * were written has the processor wait until these are in its cache.
+ */
 struct pcn_fields {
-	__u8 src[16]; /* IPv4: in the first four bytes */
-	__u8 dst[16];
-	__u16 sport;
-	__u16 dport; /* ICMP: type << 8 | code */
-	__u16 proto; /* of IP, or the EtherType */
-	__u16 vlan;
-	__u16 in_port;
-	__u8 flags;
-	__u8 state;   /* of the connection (the caller's business), and enum pcn_fragment << 4 */
-	__u8 version; /* 4, 6, or 0: not IP */
-	__u8 kind;    /* space of dport; PCN_TCP: flags are known */
-	__u16 zero;
-	__u8 smac[8];
-	__u8 dmac[8];
-} __attribute__((aligned(8)));
+	__u64 src[2]; /* as on the wire; IPv4: a 32-bit number as it was read */
+	__u64 dst[2];
+	__u64 ports; /* PCN_PORTS_WORD() */
+	__u64 rest;  /* PCN_REST_WORD() */
+	__u64 smac;  /* as on the wire, six bytes */
+	__u64 dmac;
+};
+
+#define PCN_PORTS_WORD(_sport, _dport, _proto, _vlan) ((__u64)(_sport) | (__u64)(_dport) << 16 | (__u64)(_proto) << 32 | (__u64)(_vlan) << 48)
+#define PCN_SPORT_OF(_f) ((__u16)(_f)->ports)
+#define PCN_DPORT_OF(_f) ((__u16)((_f)->ports >> 16)) /* ICMP: type << 8 | code */
+#define PCN_PROTO_OF(_f) ((__u16)((_f)->ports >> 32)) /* of IP, or the EtherType */
+#define PCN_VLAN_OF(_f) ((__u16)((_f)->ports >> 48))
+
+#define PCN_REST_WORD(_in_port, _flags, _state, _version, _kind)                                                                          \
+	((__u64)(_in_port) | (__u64)(_flags) << 16 | (__u64)(_state) << 24 | (__u64)(_version) << 32 | (__u64)(_kind) << 40)
+#define PCN_IN_PORT_OF(_f) ((__u16)(_f)->rest)
+#define PCN_FLAGS_OF(_f) ((__u8)((_f)->rest >> 16))
+#define PCN_STATE_OF(_f) ((__u8)((_f)->rest >> 24)) /* of the connection (the caller's business), and enum pcn_fragment << 4 */
+#define PCN_VERSION_OF(_f) ((__u8)((_f)->rest >> 32)) /* 4, 6, or 0: not IP */
+#define PCN_KIND_OF(_f) ((__u8)((_f)->rest >> 40))    /* space of dport; PCN_TCP: flags are known */
 
 /* A table at one side. */
 struct pcn_table {
@@ -80,7 +89,7 @@ struct pcn_table {
 	__u32 prefixes; /* spaces that have shorter ones listed */
 	__u32 rows;     /* of vectors, in use */
 	__u32 fallback; /* what holds when no rule matches: the caller's business */
-	__u32 flows;    /* known flows are remembered in so many places, a power of two */
+	__u32 flows;    /* known flows are remembered in so many entries of cls_flows, a power of two */
 	__u32 first;    /* of its slots in cls_rules */
 };
 
@@ -144,23 +153,46 @@ struct pcn_rule {
 	__u32 limit;
 };
 
+#define PCN_HAS_MACS (PCN_DIMS & (1 << PCN_DIM_SMAC | 1 << PCN_DIM_DMAC))
+#define PCN_KEY_WORDS (PCN_HAS_MACS ? 5 : 3)
+#define PCN_WAYS 4
+
+/* A known flow, or half of one of IPv6, whose other half is the next. */
+struct pcn_flow {
+	__u64 word[PCN_KEY_WORDS];
+	__u32 stamp; /* table, generation and kind it was classified by */
+	__u32 slot;
+};
+
+/* Where a flow may be: a set of an associative cache. */
+struct pcn_flows {
+	struct pcn_flow way[PCN_WAYS];
+};
+
+/* A classification, and its result. */
+struct pcn_classify {
+	__u32 slot;     /* a rule, or PCN_NO_RULE */
+	__u32 first;    /* of the table's slots in cls_rules */
+	__u32 fallback; /* of the table */
+	__u32 side;
+	__u32 dims;
+	__u32 rows;
+	__u32 passing; /* set by pcn_matched() when the result holds for this frame only, not for all of its flow */
+	__u32 length;  /* of the frame */
+	__u32 user;    /* pcn_matched()'s */
+};
+
 /*
  * Of the frame in hand. Here and not on the stack, where there is no room, and where the verifier would
  * tell every number from any other.
  */
 struct pcn_scratch {
 	struct pcn_fields fields;
-	__u32 space[PCN_DIM_COUNT]; /* side * PCN_SPACES + space of each field: index in cls_bases */
-	__u32 row;                  /* of the vectors: the next one to look at */
-	__u32 word;                 /* the one in hand */
-};
-
-#define PCN_FIELDS_WORDS (PCN_DIMS & (1 << PCN_DIM_SMAC | 1 << PCN_DIM_DMAC) ? 8 : 6) /* of struct pcn_fields: those that are used */
-
-struct pcn_flow {
-	__u64 word[PCN_FIELDS_WORDS];
-	__u32 stamp; /* table and generation it was classified by */
-	__u32 slot;
+	struct pcn_classify q;
+	__u64 flow[2][PCN_KEY_WORDS]; /* the fields as struct pcn_flow has them */
+	__u32 space[PCN_DIM_COUNT];   /* side * PCN_SPACES + space of each field: index in cls_bases */
+	__u32 row;                    /* of the vectors: the next one to look at */
+	__u32 word;                   /* the one in hand */
 };
 
 MAP(cls_tables, ARRAY, __u32, __u32, PCN_TABLES); /* generation */
@@ -173,5 +205,5 @@ MAP_FLAGS(cls_hosts, HASH, struct pcn_host_key, __u32, 131072, BPF_F_NO_PREALLOC
 MAP_FLAGS(cls_prefixes, LPM_TRIE, struct pcn_prefix_key, __u32, 131072, BPF_F_NO_PREALLOC);
 MAP_FLAGS(cls_classes, HASH, struct pcn_class_key, struct pcn_class, 262144, BPF_F_NO_PREALLOC);
 MAP_FLAGS(cls_rows, HASH, struct pcn_row_key, struct pcn_row, 524288, BPF_F_NO_PREALLOC);
-MAP(cls_flows, PERCPU_ARRAY, __u32, struct pcn_flow, 16384);
+MAP(cls_flows, PERCPU_ARRAY, __u32, struct pcn_flows, 8192);
 MAP(cls_scratch, PERCPU_ARRAY, __u32, struct pcn_scratch, 1);

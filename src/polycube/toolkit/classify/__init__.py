@@ -10,6 +10,7 @@ bytes and `sides` brings them into the maps of a cube. All but the last are pure
     sides.sync(0, table, fallback=0)                # in Cube.apply
 """
 
+from polycube.toolkit.classify.layout import flow_sets
 from polycube.toolkit.classify.rule import ANY, Dim, Match, Result, Rule, Space, Values, match, named, prefixes, ranges
 from polycube.toolkit.classify.sides import Sides
 from polycube.toolkit.classify.table import SLOTS, Entry, Table, TableFull
@@ -27,6 +28,7 @@ __all__ = [
     "Table",
     "TableFull",
     "Values",
+    "flow_sets",
     "match",
     "named",
     "prefixes",

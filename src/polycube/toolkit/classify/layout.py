@@ -12,6 +12,7 @@ from polycube.toolkit.classify.space import Class
 from polycube.toolkit.classify.table import SLOTS, Dirty, Entry, Table
 
 ROW_WORDS, SPARSE = 64, 4
+WAYS = 4  # IPv4 flows in an entry of cls_flows
 MIXED = 0x80000000
 SPACES = len(Space)
 
@@ -35,6 +36,11 @@ SIDE_OF_KEY: Mapping[str, Callable[[bytes], int]] = {
     "cls_classes": lambda key: _U32.unpack_from(key)[0] if any(key) else -1,
     "cls_rows": lambda key: _U32.unpack_from(key)[0] if any(key) else -1,
 }
+
+
+def flow_sets(flows: int) -> int:
+    """Entries of cls_flows that so many flows need: a power of two, or 0."""
+    return 1 << (-(-flows // WAYS) - 1).bit_length() if flows else 0
 
 
 def u32(number: int) -> bytes:
@@ -71,14 +77,14 @@ class Side:
         self.tops.clear()
 
     def header(self, table: Table, fallback: int, flows: int) -> tuple[str, list[Write]]:
-        """The entry of cls_sides. `flows`: places for known flows, a power of two or 0."""
+        """The entry of cls_sides. `flows`: IPv4 flows to be remembered, a power of two; 0: none."""
         hosts = prefixes = 0
         for space, one in table.addresses.items():
             hosts |= bool(one.lengths.get(one.width)) << space
             prefixes |= any(count for length, count in one.lengths.items() if length != one.width) << space
         rows = -(-(1 + (table.entries[-1].slot if table.entries else -1)) // (ROW_WORDS * 64))
         return "cls_sides", [
-            (_U32.pack(self.number), _TABLE.pack(table.dims, hosts, prefixes, rows, fallback, flows, self.number * table.limit))
+            (_U32.pack(self.number), _TABLE.pack(table.dims, hosts, prefixes, rows, fallback, flow_sets(flows), self.number * table.limit))
         ]
 
     def _rule(self, at: int, entry: Entry | None) -> Write:

@@ -72,6 +72,7 @@ class Table:
         self.limit = limit
         self.entries: list[Entry] = []
         self.rules: list[Rule] = []  # of the entries
+        self.came: list[Entry] = []  # with the last update
         self.by_slot: dict[int, Entry] = {}
         self.base: dict[Space, int] = dict.fromkeys(Space, 0)
         self.asked: dict[Dim, int] = dict.fromkeys(Dim, 0)  # rules that ask something of it
@@ -93,6 +94,7 @@ class Table:
         """Makes the table hold these rules, with these elements in named sets; whether anything changed. Raises TableFull."""
         if len(rules) > self.limit:
             raise TableFull(len(rules), self.limit)
+        self.came = []
         changed = self._change_sets(sets) if sets is not None else False
         if self.rules == rules:
             return changed
@@ -122,7 +124,11 @@ class Table:
         entries = []
         for at in range(low, high):
             rule, slot = rules[at], slots[at]
-            entry = self.entries[pairs[at]] if at in pairs else Entry(rule, -1, self._counter(rule.key))
+            if at in pairs:
+                entry = self.entries[pairs[at]]
+            else:
+                entry = Entry(rule, -1, self._counter(rule.key))
+                self.came.append(entry)
             if entry.slot != slot:
                 self._toggle(rule.match, slot, toggles, 1)
                 self.by_slot[slot] = entry
@@ -251,8 +257,8 @@ class Table:
 
     @property
     def dims(self) -> int:
-        """The dimensions that matter, as bits."""
-        return sum(1 << dim for dim, count in self.asked.items() if count)
+        """The dimensions that matter, as bits. One at least where there are rules: its vector says which slots are taken."""
+        return sum(1 << dim for dim, count in self.asked.items() if count) or bool(self.entries) << Dim.PROTO
 
     def matches(self, values: Mapping[Space, int]) -> int:
         """The vector of the rules that match a frame, whose value in each dimension is given by its space (none of a space: any number)."""
