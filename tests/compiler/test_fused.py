@@ -20,7 +20,6 @@ HELLO = Function("helloworld", PACKAGE / "cubes" / "helloworld")
 BRIDGE = Function("simplebridge", PACKAGE / "cubes" / "simplebridge")
 NETDEV, CUBE = 1, 2
 TAIL_CALL = 12
-BYTE_AT_12 = (0x71, 12)  # BPF_LDX | BPF_MEM | BPF_B: the EtherType, which Ethernet headers do not align
 SLOWPATH, FORWARD = 1, 2
 
 
@@ -81,27 +80,6 @@ def test_length_grows_with_the_chain_and_not_faster(compiler):
         with opened(compiler, row(Hook.XDP, count)) as object:
             lengths.append(object.programs["fused"].instructions)
     assert lengths[2] - lengths[1] <= 4 * (lengths[1] - lengths[0]) / 3 + 8
-
-
-@pytest.mark.parametrize("hook", list(Hook))
-def test_what_one_cube_has_parsed_the_next_does_not_parse_again(compiler, hook, tmp_path: Path):
-    folder = tmp_path / "parses"
-    folder.mkdir()
-    (folder / "parses.bpf.c").write_text(
-        "#include <polycube/parse.h>\nHANDLER(ingress) { int reason = pcn_parse_l3(ctx, pkt);\n"
-        "return reason ? pcn_drop(pkt, reason) : pcn_forward(pkt, 1); }\n"
-    )
-    build.build([folder])
-    loads = []
-    for count in (1, 4):
-        with opened(compiler, row(hook, count, function=Function("parses", folder))) as object:
-            loads.append(
-                sum(
-                    (opcode, offset) == BYTE_AT_12
-                    for opcode, _, offset, _ in struct.iter_unpack("<BBhi", object.data[: len(object.data) & ~7])
-                )
-            )
-    assert loads[0] == loads[1] > 0, "the EtherType"
 
 
 def test_equal_units_have_equal_names_and_others_have_not():

@@ -74,16 +74,13 @@ static __always_inline int pcn_parse_l2(struct pcn_ctx *ctx, struct pcn_packet *
 	pkt->l3 = sizeof(*eth);
 	pkt->vlans = 0;
 	pkt->vlan[0] = pkt->vlan[1] = 0;
-	/* Constant indexes only: with any other the packet's description would stay in memory, and nothing be known of it in the next cube. */
-	if (pcn_hw_vlan(ctx, &tci, &proto)) {
-		pkt->vlan[0] = tci;
-		pkt->vlans = 1;
-	} else if (pcn_is_vlan(pkt->proto)) {
+	if (pcn_hw_vlan(ctx, &tci, &proto))
+		pkt->vlan[pkt->vlans++] = tci;
+	else if (pcn_is_vlan(pkt->proto)) {
 		tag = pcn_at(ctx, sizeof(*eth), sizeof(*tag));
 		if (!tag)
 			return PCN_DROP_MALFORMED;
-		pkt->vlan[0] = bpf_ntohs(tag->tci);
-		pkt->vlans = 1;
+		pkt->vlan[pkt->vlans++] = bpf_ntohs(tag->tci);
 		pkt->proto = tag->proto;
 		pkt->l3 += sizeof(*tag);
 	}
