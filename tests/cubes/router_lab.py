@@ -15,6 +15,7 @@ from polycube.cubes.router.model import RouterConfig
 from polycube.cubes.router.tables import sizes
 from polycube.cubes.router.traffic import Traffic
 from polycube.model import Diff, Edit, edit, load
+from polycube.testing.control import Log
 from polycube.testing.harness import CubeUnderTest
 from polycube.testing.result import Result
 
@@ -45,18 +46,6 @@ CONFIG = {
         {"address": "2001:db8:1::2", "mac": HOST[1], "interface": "p1"},
     ],
 }
-
-
-class Log:
-    """Remembers what was logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warning(self, text: str, **_: Any) -> None:
-        self.lines.append(text)
-
-    debug = info = error = warning
 
 
 def port_facts(number: int, *, mtu: int = 1500, mac: str = "02:00:00:00:00:c0", addresses: tuple[str, ...] = ()) -> PortFacts:
