@@ -30,8 +30,8 @@ with socket.create_server(("10.0.1.1", 80)) as server:
     connection, peer = server.accept()
     with connection:
         while data := connection.recv(100):
-            connection.sendall(peer[0].encode() + b" said " + data)' > /tmp/h1.out &
-until [ -s /tmp/h1.out ]; do sleep 0.1; done
+            connection.sendall(peer[0].encode() + b" said " + data)' > "$HOME/h1.out" &
+until [ -s "$HOME/h1.out" ]; do sleep 0.1; done
 ip netns exec h2 python3 -c '
 import os, signal, socket, sys, time
 pid = int(open("/run/lab/polycubed.pid").read())

@@ -20,7 +20,7 @@ ping_from h1 10.0.2.1
 ping_from h1 fd00:2::1
 
 echo "A web server on the router's address, while the daemon is killed:"
-ip netns exec pcn-r1 python3 -m http.server --bind 10.0.1.254 80 > /tmp/r1.log 2>&1 &
+ip netns exec pcn-r1 python3 -m http.server --bind 10.0.1.254 80 > "$HOME/r1.log" 2>&1 &
 server=$!
 until ip netns exec pcn-r1 ss -ltn | grep -q 10.0.1.254:80; do sleep 0.1; done
 ping_from pcn-r1 10.0.2.1
@@ -34,9 +34,9 @@ kill $server
 
 echo "All that passes the router, in tcpdump:"
 show polycubectl r1 set span=true
-ip netns exec pcn-r1 tcpdump -n -c 8 -i lan icmp > /tmp/capture.txt 2> /tmp/ready.txt &
-until grep -q listening /tmp/ready.txt; do sleep 0.1; done
+ip netns exec pcn-r1 tcpdump -n -c 8 -i lan icmp > "$HOME/capture.txt" 2> "$HOME/ready.txt" &
+until grep -q listening "$HOME/ready.txt"; do sleep 0.1; done
 ping_from h1 10.0.2.1
 wait $!
-cat /tmp/capture.txt
+cat "$HOME/capture.txt"
 show polycubectl del r1

@@ -89,7 +89,10 @@ def own() -> Path:
     relative = os.path.relpath(path, shown)
     if relative.startswith(".."):
         raise NotDelegated(f"the cgroup {path} is not below {mounted}")
-    return Path(mounted, relative)
+    group = Path(mounted, relative)
+    if not (group / "cgroup.procs").exists():
+        raise NotDelegated(f"the cgroup2 mounted at {mounted} is hidden by another mount")
+    return group
 
 
 def _enter(group: Path, pid: int = 0) -> None:
