@@ -193,7 +193,7 @@ static __always_inline int to_vip_mac(struct pcn_ctx *ctx)
 HANDLER(ingress)
 {
 	struct lbdsr_backend *backend;
-	struct pcn_ct_packet p = {};
+	struct pcn_ct_packet *p = pcn_ct_packet();
 	__u16 why = NO_BACKEND;
 	int reason;
 
@@ -202,22 +202,24 @@ HANDLER(ingress)
 			return pcn_vantage_up(pkt, PCN_UP_VANTAGE, CONTROL_LIMIT);
 		return pcn_drop(pkt, BACKEND_SIDE);
 	}
-	reason = pcn_ct_read(ctx, pkt, &p, pcn_now());
+	if (!p)
+		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	reason = pcn_ct_read(ctx, pkt, p, pcn_now());
 	if (reason)
 		return pcn_drop(pkt, reason);
-	if (p.kind == PCN_CT_KIND_NONE) {
+	if (p->kind == PCN_CT_KIND_NONE) {
 		if (pkt->proto == bpf_htons(ETH_P_ARP) || pkt->proto == bpf_htons(ETH_P_IPV6))
 			return answer(ctx, pkt);
 		return pcn_drop(pkt, NOT_IP);
 	}
 	if (!to_vip_mac(ctx))
 		return pcn_drop(pkt, OTHER_MAC);
-	if (p.kind == PCN_CT_KIND_BAD)
+	if (p->kind == PCN_CT_KIND_BAD)
 		return pcn_drop(pkt, UNTRACKABLE);
-	backend = known(&p);
+	backend = known(p);
 	if (!up(backend))
-		backend = chosen(&p, &why);
+		backend = chosen(p, &why);
 	if (!up(backend))
 		return pcn_drop(pkt, why);
-	return forward(ctx, pkt, &p, backend);
+	return forward(ctx, pkt, p, backend);
 }
