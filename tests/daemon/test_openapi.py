@@ -124,7 +124,7 @@ ERRORS = jsonschema_rs.Draft202012Validator(DOCUMENT["components"]["schemas"]["e
 
 
 def test_requests_made_from_it_never_meet_a_5xx(daemon: Daemon) -> None:
-    fuzz(daemon, 150)
+    fuzz(daemon, 80)
 
 
 @pytest.mark.soak

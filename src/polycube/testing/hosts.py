@@ -30,6 +30,7 @@ from polycube.net import netns
 
 T = TypeVar("T")
 FAR = "e0"  # a host's interface
+LATEST = 3.0  # seconds after which what a flow of packets still lacks is lost
 DEADLINE = 30.0  # seconds until something that is waited for has failed
 _AUXDATA = struct.Struct("@IIIHHHH")  # struct tpacket_auxdata
 _PACKET_AUXDATA, _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 8, 1 << 4, 1 << 6
@@ -146,7 +147,7 @@ class Pinging:
         while not self._ending.is_set():
             self._echo.send()
             self._echo.listen(self._interval, whole=True)
-        self.result = self._echo.listen(DEADLINE)
+        self.result = self._echo.listen(LATEST)
 
     def answers(self, more: int = 50) -> None:
         """Waits for so many more answers."""
