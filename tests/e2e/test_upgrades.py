@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """TCP connections live through a daemon that is killed, one that is stopped, and programs of another version: through nat, whose sessions
-are worth nothing without their ports, and through pbforwarder with rules that change.
+are worth nothing without their ports, a firewall that knows its connections, and pbforwarder with rules that change.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from polycube.testing.build import OtherBuild
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import Host, Lab
 
+TRANSPARENT = {"firewall", "nat"}
 OTHERS = {"src_ip": "192.0.2.0/24", "action": "DROP"}
 
 
 def translated(daemon: Daemon, hosts: list[Host], type: str) -> None:
-    """A router between two hosts, with a nat that masquerades the first."""
+    """A router between two hosts, with a nat that masquerades the first, to which a firewall lets nothing but answers through."""
     ports = []
     for at, host in enumerate(hosts):
         host.ipv4 = f"10.20.{at}.2"
@@ -34,6 +35,9 @@ def translated(daemon: Daemon, hosts: list[Host], type: str) -> None:
     daemon.post("router/r", {"type": type, "ports": ports})
     daemon.post("nat/n", {"type": type, "rule": {"masquerade": {"enabled": True}}})
     daemon.post("attach", {"cube": "n", "port": "r:p1"})
+    answers = {"name": "EGRESS", "default": "DROP", "rule": [{"id": 0, "conntrack": "ESTABLISHED", "action": "ACCEPT"}]}
+    daemon.post("firewall/fw", {"type": type, "chain": [answers]})
+    daemon.post("attach", {"cube": "fw", "port": "r:p0"})
 
 
 def forwarded(daemon: Daemon, hosts: list[Host], type: str) -> None:
@@ -58,7 +62,8 @@ def emit(package: Path, cache: Path, **services: str) -> None:
     """Compiles new programs for these types of cubes, which may take longer than a daemon's start is waited for."""
     with Compiler(ObjectCache(cache)) as compiler:
         for name, type in services.items():
-            compiler.emit_sync(Function(name, package / "cubes" / name, transparent=name == "nat"), Hook(type.partition("_")[0].lower()))
+            function = Function(name, package / "cubes" / name, transparent=name in TRANSPARENT)
+            compiler.emit_sync(function, Hook(type.partition("_")[0].lower()))
 
 
 def units(daemon: Daemon) -> set[str]:
@@ -83,15 +88,15 @@ def test_connections_live_through_deaths_and_upgrades(
 
         all_go_on()
         outside, before = external(daemon), units(daemon)
-        other.change("include/polycube/parse.h", "PCN_MAX_EXTENSIONS 8", "PCN_MAX_EXTENSIONS 7").compile("nat", "pbforwarder")
-        emit(other.package, daemon.cache, nat=nat, pbforwarder=forwarder)
+        other.change("include/polycube/parse.h", "PCN_MAX_EXTENSIONS 8", "PCN_MAX_EXTENSIONS 7").compile("firewall", "nat", "pbforwarder")
+        emit(other.package, daemon.cache, firewall=nat, nat=nat, pbforwarder=forwarder)
         daemon.environment["PYTHONPATH"] = str(other.path)
         try:
             daemon.kill()
             all_go_on()
             daemon.start()
             all_go_on()
-            assert len({pin.split("/")[1] for pin in before - units(daemon)}) == 2, "both services have new programs"
+            assert len({pin.split("/")[1] for pin in before - units(daemon)}) == 3, "all three have new programs"
             daemon.delete("pbforwarder/pbf/rules/0")
             daemon.post("pbforwarder/pbf/rules/9", OTHERS)
             all_go_on()
