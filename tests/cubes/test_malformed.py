@@ -128,9 +128,7 @@ def lbdsr(chain: Chain) -> Subject:
         packet = malformed.packet_in(frame)
         if packet is None or not malformed.sound(frame) or str(packet.target) != VIPS[packet.version]:
             return not passed
-        if (
-            not passed
-        ):  # flags that no host sends, fragments without their first, ICMP that is no echo; tagged where there is to be a header
+        if not passed:  # flags that no host sends, fragments alone, ICMP that is no echo; tagged where there is to be a header
             tagged = packet.version == 6 and frame[12:14] != b"\x86\xdd"
             return tagged or not packet.whole or packet.protocol in (1, 6, 58)
         if packet.version == 4:
@@ -199,13 +197,15 @@ def of_the_link(packet: Packet) -> bool:
 def nat(chain: Chain) -> Subject:
     cube = chain.cube("nat", transparent=True)
     configure(cube, masquerade=EXTERNAL.values())
+    known: set[tuple[Any, Any]] = set()  # who has sent to whom
 
     def right(frame: bytes, passed: bool, left: bytes) -> bool:
         packet = malformed.packet_in(frame)
         if packet is None or not malformed.sound(frame):
             return passed != (is_ip(frame) or not malformed.sound(frame)) and (not passed or left == frame)
-        if not passed:  # UDP always can; of others there are some in the middle of nothing, or a second host without a port of its own
-            return packet.protocol != 17 or not packet.first
+        if not passed:  # UDP can, unless it comes against a session; others may be in the middle of nothing, or find no port of their own
+            return packet.protocol != 17 or not packet.first or (packet.target, packet.source) in known
+        known.add((packet.source, packet.target))
         if left == frame:
             return of_the_link(packet)
         after = malformed.packet_in(left)

@@ -40,6 +40,7 @@ def configure(level: str, *, file: Path | None = None, stream: Any = None, json:
 
     Raises OSError when the file cannot be opened.
     """
+    logging.raiseExceptions = False  # a line that finds no room on the disk is lost, without a traceback for each
     root = logging.getLogger()
     handlers: list[logging.Handler] = []
     if file is not None:

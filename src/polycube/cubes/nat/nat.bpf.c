@@ -141,8 +141,8 @@ HANDLER(egress)
 		session = 0;
 	}
 	if (session) {
-		if ((session->flags & NAT_INSIDE_SECOND) != in)
-			return pcn_pass(pkt); /* the other way */
+		if ((session->flags & NAT_INSIDE_SECOND) != in) /* the other way, but not as an answer comes */
+			return nat_is_hidden(ctx, pkt, w) ? pcn_drop(pkt, CONFLICT) : pcn_pass(pkt);
 		expires = session->ct.expires;
 		pcn_ct_update(&session->ct, p, now);
 		if (any_mapping && session->ct.expires != expires)
