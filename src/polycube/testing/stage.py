@@ -234,7 +234,8 @@ class Stage:
         if outer not in self._shadows:
             with Rtnl() as rtnl:
                 rtnl.create_veth(f"s{self.hook}{id}", outer, f"s{self.hook}{id}p", inner, MTU)
-                for end, name in ((outer, f"s{self.hook}{id}"), (inner, f"s{self.hook}{id}p")):
+                # the end that sends comes last: the other one of a pair sends only when the kernel has looked at its carrier
+                for end, name in ((inner, f"s{self.hook}{id}p"), (outer, f"s{self.hook}{id}")):
                     Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6").write_text("1")
                     rtnl.change(end, up=True)
             if self.hook == Hook.XDP:
