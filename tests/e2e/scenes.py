@@ -57,7 +57,8 @@ def everything(daemon: Daemon) -> dict[str, object]:
 
 def _ageless(data: object) -> object:
     if isinstance(data, dict):
-        return {key: _ageless(value) for key, value in data.items()}
+        shown = {key: _ageless(value) for key, value in data.items()}
+        return {key: value for key, value in shown.items() if value != []}  # a list is shown once there is something in it
     if isinstance(data, list):
         return sorted((_ageless(value) for value in data if not isinstance(value, dict) or "age" not in value), key=str)
     return data
