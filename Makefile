@@ -41,8 +41,8 @@ lint: setup  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint bpf  ## everything but soak tests and benchmarks, in two processes
-	$(SUDO) $(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint bpf  ## everything but soak tests and benchmarks, in two processes; what fails has one more chance, and is listed
+	$(SUDO) $(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 --reruns-delay 2 -rR
 
 soak: setup  ## the long runs
 	$(SUDO) $(BIN)/python -m pytest -m soak --timeout 3600
