@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -84,7 +85,10 @@ def test_a_connection_outlives_the_daemon_and_rules_stay(wall: Daemon, hosts: li
         with connect(client, address, 7000) as connection:
             assert says(connection, b"before")
             opened = wall.get("firewall/fw/session-table")
-            assert [(one["dport"], one["state"]) for one in opened if one["l4proto"] == "tcp"] == [(7000, "ESTABLISHED")]
+            (row,) = [one for one in opened if one["l4proto"] == "tcp"]
+            assert (row["dport"], row["state"]) == (7000, "ESTABLISHED")
+            streamed = [json.loads(line) for line in wall.ctl("fw show all-sessions").out.splitlines()]
+            assert row in [one | {"eta": row["eta"]} for one in streamed]
             wall.kill()
             assert says(connection, b"without a daemon")
             wall.start()

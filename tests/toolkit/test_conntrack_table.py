@@ -3,7 +3,9 @@
 
 import asyncio
 import ipaddress
+import json
 import random
+import socket
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,34 @@ def test_sessions_are_removed_by_choice(tracker, table):
     table.remove([one for one in table if one.sport == 1000])
     assert asyncio.run(table.flush()) == 3
     assert not len(tracker.map("sessions"))
+
+
+def test_all_sessions_that_live_are_written_to_a_stream(tracker, table):
+    for number in range(40):
+        tracker.send(udp(number))
+    expire(tracker, [one for one in table if one.sport < 1010])
+
+    async def read():
+        ours, theirs = socket.socketpair()
+        table.pour(theirs, lambda one: {"sport": one.sport})
+        with ours, ours.makefile("rb") as stream:
+            return [json.loads(line)["sport"] for line in await asyncio.to_thread(stream.readlines)]
+
+    assert sorted(asyncio.run(read())) == list(range(1010, 1040))
+
+
+def test_a_stream_that_nobody_reads_any_more_ends(tracker, table):
+    tracker.send(udp(1))
+
+    async def leave():
+        ours, theirs = socket.socketpair()
+        ours.close()
+        table.pour(theirs, lambda one: {"sport": one.sport})
+        (writing,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await writing
+        return theirs.fileno()
+
+    assert asyncio.run(leave()) < 0
 
 
 def test_twins_go_with_their_sessions(tracker):

@@ -12,11 +12,13 @@ the session. The cube says what that key is, and twins go with their sessions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
@@ -148,6 +150,7 @@ class SessionTable:
         inner = {field.name: ct.offset + field.offset for field in ct.layout.fields}
         self.payload = ct.offset + ct.layout.size  # offset of what the cube keeps beside
         self.counts: Counter[State] = Counter()  # live sessions by state, as of the last sweep
+        self._readers: set[asyncio.Task[None]] = set()
         self._view = view
         self._twins = twins
         self._twin_of = twin_of
@@ -169,6 +172,20 @@ class SessionTable:
         now = monotonic()
         for keys, values in self._view.raw_batches():
             yield [self._decode(keys, values, i, now) for i in range(len(keys) // self._key)]
+
+    def pour(self, reader: socket.socket, row: Callable[[Session], Mapping[str, Any]]) -> None:
+        """Has all sessions written to a stream of the cube, a row as JSON on each line."""
+        task = asyncio.get_running_loop().create_task(self._pour(reader, row))
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+
+    async def _pour(self, reader: socket.socket, row: Callable[[Session], Mapping[str, Any]]) -> None:
+        """No faster than they are read: some thousands are in memory at a time."""
+        reader.setblocking(False)
+        with reader, contextlib.suppress(OSError):  # it has had enough
+            for batch in self.batches():
+                rows = "".join(json.dumps(row(one)) + "\n" for one in batch if one.eta > 0)
+                await asyncio.get_running_loop().sock_sendall(reader, rows.encode())
 
     def get(self, key: bytes) -> Session | None:
         """The entry of a key."""

@@ -11,13 +11,14 @@ import asyncio
 import datetime
 import ipaddress
 import itertools
+import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polycube.bpf import RingBuffer
-from polycube.core.cube import Cube, Packet, action, every
+from polycube.core.cube import Cube, Packet, action, every, stream
 from polycube.cubes.firewall import explain, matching, reject
 from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIELDS, NOT_LOGGED, Chains, check, mono, slots
 from polycube.cubes.firewall.model import (
@@ -266,6 +267,11 @@ class Firewall(Cube[FirewallConfig]):
 
         return Flushed(flushed=await self.sessions.flush(meant))
 
+    @stream("all-sessions")
+    def pour(self, reader: socket.socket) -> None:
+        """All of them, however many."""
+        self.sessions.pour(reader, _session)
+
     @action("chain/explain")
     def explained(self, chain: str, probe: Probe) -> Explained:
         config = self._chain(chain)
@@ -329,18 +335,7 @@ class Firewall(Cube[FirewallConfig]):
             return {}
         counts = self.chains.counts()
         return {
-            "session-table": [
-                {
-                    "src": str(one.source),
-                    "dst": str(one.destination),
-                    "l4proto": protocol_name(one.protocol),
-                    "sport": one.sport,
-                    "dport": one.dport,
-                    "state": one.state.word,
-                    "eta": one.eta,
-                }
-                for one in itertools.islice(self.sessions, SHOWN)
-            ],
+            "session-table": [_session(one) for one in itertools.islice(self.sessions, SHOWN)],
             "sessions": self.sessions.live,
             "sessions-failed": failures(self.maps["ct_failures"]),
             "log-missed": counts.get(NOT_LOGGED, (0, 0))[0],
@@ -365,6 +360,19 @@ class Firewall(Cube[FirewallConfig]):
 
 _SHOWN = ("src", "dst", "l4proto", "sport", "dport", "tcpflags", "conntrack", "action", "description")
 _NO_CONTENT = ("description", "expires")
+
+
+def _session(one: Session) -> dict[str, Any]:
+    """A row of the session table."""
+    return {
+        "src": str(one.source),
+        "dst": str(one.destination),
+        "l4proto": protocol_name(one.protocol),
+        "sport": one.sport,
+        "dport": one.dport,
+        "state": one.state.word,
+        "eta": one.eta,
+    }
 
 
 def _refused(name: str, why: str) -> ModelError:

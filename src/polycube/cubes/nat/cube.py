@@ -5,7 +5,6 @@ address of the port it stands before, removes what has expired, and sends back w
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import itertools
@@ -59,7 +58,6 @@ class Nat(Cube[NatConfig]):
         self._hairpins = 0
         self._masqueraded: dict[int, Address | None] | None = None  # own addresses that the sessions were last compared with
         self._sessions = Sessions(self.maps)
-        self._readers: set[asyncio.Task[None]] = set()
 
     @classmethod
     def sizes(cls, config: NatConfig) -> dict[str, int]:
@@ -157,9 +155,7 @@ class Nat(Cube[NatConfig]):
     @stream("sessions")
     def pour(self, reader: socket.socket) -> None:
         """All of them, however many."""
-        task = asyncio.get_running_loop().create_task(self._sessions.pour(reader))
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        self._sessions.table.pour(reader, self._sessions.shown)
 
     def forget(self, path: str, key: str | tuple[Any, ...] | None) -> bool:
         return path == "natting-table" and self._sessions.forget(key if isinstance(key, tuple) else None, everything=key is None)

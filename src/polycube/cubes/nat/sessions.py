@@ -8,9 +8,6 @@ whose answers find nothing. What a death in between leaves (twins without a sess
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,14 +53,6 @@ class Sessions:
             "state": session.state.word,
             "eta": session.eta,
         }
-
-    async def pour(self, reader: socket.socket) -> None:
-        """Writes all sessions, a row as JSON on each line, no faster than they are read: some thousands are in memory at a time."""
-        reader.setblocking(False)
-        with reader, contextlib.suppress(OSError):  # it has had enough
-            for batch in self.table.batches():
-                rows = "".join(json.dumps(self.shown(one)) + "\n" for one in batch if one.eta > 0)
-                await asyncio.get_running_loop().sock_sendall(reader, rows.encode())
 
     def external(self, session: Session) -> tuple[Address, int]:
         """What the inside end is outside."""
