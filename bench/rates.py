@@ -177,10 +177,16 @@ def subjects(daemon: Daemon) -> Iterator[list[Subject]]:
         _keep.extend(links)
     for subject in made:
         eventually(subject.reaches, f"{subject.name} to let frames pass", 15)
+    settle(daemon)
     yield made
 
 
 _keep: list[Link] = []
+
+
+def settle(daemon: Daemon) -> None:
+    """Waits until all is fused that can be: what is measured has been left alone for a while."""
+    eventually(lambda: not any("waiting" in unit["fused"] for unit in daemon.get("units")), "what can be fused to be fused", 180)
 
 
 # ---- measuring ----
@@ -297,4 +303,4 @@ def _in(namespace: str, command: list[str]) -> list[str]:
     return ["nice", "-n", "-20", "ip", "netns", "exec", namespace, *command]
 
 
-__all__ = ["Subject", "packet_rates", "rate_of", "round_trips", "subjects", "tcp_rates"]
+__all__ = ["Subject", "packet_rates", "rate_of", "round_trips", "settle", "subjects", "tcp_rates"]

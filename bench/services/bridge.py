@@ -40,6 +40,7 @@ def measure(folder: Path, quick: bool) -> Found:
             daemon.post(f"bridge/{subject.tag}", {"type": "XDP_DRV" if subject.xdp else "TC", "stp-enabled": stp, "ports": ports})
         for subject in made:
             eventually(subject.reaches, f"{subject.name} to let frames pass", 15)
+        rates.settle(daemon)
         for subject in made:
             netns.run_in(f"{subject.tag}b", lambda: introduce(range(MANY)))
         for size in (64, 1500):

@@ -84,6 +84,7 @@ def measure(folder: Path, quick: bool) -> Found:
         cubes(xdp, daemon)
         for subject in made:
             eventually(lambda subject=subject: reaches(subject), f"{subject.name} to let frames pass", 15)
+        rates.settle(daemon)
         for size, count in product((64, 1500), (1, FLOWS)):
             rates.packet_rates(made, rounds, count, size=size)
             what = f"{size} B packets, {'1 flow' if count == 1 else f'{count:,} sessions'}"

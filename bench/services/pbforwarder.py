@@ -48,6 +48,7 @@ def made(daemon: Daemon) -> list[Subject]:
         daemon.post(f"pbforwarder/{subject.tag}", {"type": "XDP_DRV" if subject.xdp else "TC", "ports": ports, "rules": rules(COUNTS[0])})
     for subject in (linux, tc, xdp):
         eventually(subject.reaches, f"{subject.name} to let frames pass", 15)
+    rates.settle(daemon)
     return [linux, tc, xdp]
 
 

@@ -53,6 +53,7 @@ def made(daemon: Daemon) -> list[Subject]:
         daemon.post(f"router/{subject.tag}", {"type": "XDP_DRV" if subject.xdp else "TC", "ports": ports, "route-table-size": COUNTS[-1]})
     for subject in (linux, tc, xdp):
         eventually(subject.reaches, f"{subject.name} to let frames pass", 15)
+    rates.settle(daemon)
     return [linux, tc, xdp]
 
 
