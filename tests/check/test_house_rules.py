@@ -22,7 +22,6 @@ SOFT, HARD = 400, 700
 LONGER = {
     "daemon/keeper.py",
     "daemon/store.py",
-    "core/kernel.py",
     "core/topology.py",
     "testing/traffic.py",
     "include/polycube/classify.h",

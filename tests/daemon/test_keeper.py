@@ -13,8 +13,12 @@ from polycube.compiler.function import Function
 from polycube.core.config import StandardCube
 from polycube.core.fusing import Piece
 from polycube.core.kernel import KernelError
+from polycube.core.loading import Loader
 from polycube.core.message import Recorded
+from polycube.core.netdevs import Netdevs
+from polycube.core.openmaps import OpenMaps
 from polycube.core.operation import Key, Kind, Operation, Plan
+from polycube.core.paths import Paths
 from polycube.core.registry import Installed
 from polycube.daemon.draft import Draft
 from polycube.daemon.executor import Executor
@@ -35,10 +39,8 @@ class NoKernel:
     """Takes everything but what is to fail."""
 
     def __init__(self) -> None:
-        self.loads: dict[Any, Any] = {}
-        self.fresh: dict[str, set[str]] = {}
-        self.lost: list[str] = []
-        self.preparations: dict[int, Any] = {}
+        self.loader = Loader(Paths(), OpenMaps())
+        self.netdevs = Netdevs(None)  # type: ignore[arg-type]
         self.failing: set[Kind] = set()
         self.paths = self
 
@@ -128,11 +130,11 @@ async def test_many_changes_at_once_all_come_to_an_end() -> None:
 async def test_nothing_is_kept_of_cubes_that_went_or_never_came() -> None:
     kept = keeper()
     await create(kept, "a", dry_run=True)
-    assert not kept.kernel.loads
+    assert not kept.kernel.loader.loads
     await create(kept, "a")
-    assert len(kept.kernel.loads) == 1
+    assert len(kept.kernel.loader.loads) == 1
     await kept.change(lambda draft: draft.delete("a"))
-    assert not kept.kernel.loads and not kept._worlds._specs
+    assert not kept.kernel.loader.loads and not kept._worlds._specs
 
 
 async def test_a_change_that_the_kernel_refuses_leaves_nothing() -> None:
@@ -140,7 +142,7 @@ async def test_a_change_that_the_kernel_refuses_leaves_nothing() -> None:
     kept.kernel.failing = {Kind.SLOT}  # type: ignore[attr-defined]
     with pytest.raises(Failed):
         await create(kept, "a")
-    assert not kept.entries and not kept.executor.resources and not kept.kernel.loads
+    assert not kept.entries and not kept.executor.resources and not kept.kernel.loader.loads
 
 
 async def test_what_failed_at_an_event_does_not_fail_the_changes_of_others() -> None:

@@ -16,10 +16,11 @@ from typing import Any
 from polycube.bpf import AttachType, Link, Map, Object, Program, pin, tcfilter, u32
 from polycube.bpf.link import xdp_mode
 from polycube.core.fusedunits import PROGRAM
-from polycube.core.kernel import INTERNAL, PROGRAMS, Kernel
+from polycube.core.kernel import PROGRAMS, Kernel
 from polycube.core.operation import FLAGS, NEXT, Key, Kind
 from polycube.core.paths import Point
 from polycube.core.topology import HOST_BASE, SHADOW_BASE, VETH_BASE
+from polycube.core.waysin import INTERNAL
 from polycube.net import readiness
 
 _POINTS = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
@@ -39,7 +40,7 @@ class Reader:
         found = dict([*self._units(), *self._fused(), *self.kernel.shadows.read()])
         for part in (self._states, self._slots, self._entries, self._devices, self._veths, self._links, self._filters):
             found.update(part())
-        for preparation in self.kernel.preparations.values():
+        for preparation in self.kernel.netdevs.preparations.values():
             stale = {} if readiness.is_ready(preparation) else {"stale": True}  # another netdev may have the index by now
             found[Key(Kind.READY, (preparation.ifindex,))] = {"name": preparation.netdev} | stale
         return found
@@ -65,7 +66,7 @@ class Reader:
                 pin.remove(self.paths.units / uuid)
 
     def _unit(self, uuid: str, unit: str, folder: Path) -> Found:
-        load = self.kernel.loads.get((uuid, unit))
+        load = self.kernel.loader.loads.get((uuid, unit))
         if load:
             with Map.open(folder / "cfg") as cfg, Object.open(load.data, "cfg") as object:
                 value = cfg.get(u32(0)) or b""

@@ -12,6 +12,7 @@ GENERIC_DEVICE = "pcn_xdp0"  # the same for programs on generic XDP: a struct pc
 XDP_INJECTOR = "inject_xdp"  # pin, among the shared ones, of program pcn_inject
 COPIES = "pcn_copies"  # pin, among the shared ones, of the ring buffer for copies of XDP cubes' traffic
 LEAD_XDP = "lead_xdp"  # the same of program pcn_lead
+LEAD_TC = "lead_tc"  # the same for TC
 SLOWPATH = "slowpath"  # pin, among a cube's, of its ring buffer
 FRAMEWORK_MAPS = frozenset(("ports", "domains", "flood_devices", SLOWPATH))  # of each cube, beside those called pcn_*
 

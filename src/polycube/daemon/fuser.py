@@ -196,7 +196,7 @@ class Fuser:
         return complete
 
     def _propose(self, resources: Resources) -> list[tuple[list[Key], Fused | Cut]]:
-        loads = list(self._kernel.loads.items())
+        loads = list(self._kernel.loader.loads.items())
         pieces = {key: replace(load.piece, verified=self._kernel.fused.verified(*key)) for key, load in loads if load.piece}
         return list(propose(View(resources), pieces, self.off, lambda one: one.digest in self._refusals))
 

@@ -21,12 +21,13 @@ from typing import Any
 import structlog
 
 from polycube.core.adopt import Reader
-from polycube.core.kernel import INTERNAL, Kernel, KernelError
+from polycube.core.kernel import Kernel, KernelError
 from polycube.core.message import Instance
 from polycube.core.mirror import Fact
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
 from polycube.core.topology import PortState, World, build, endless_loop
+from polycube.core.waysin import INTERNAL
 from polycube.core.wire import CallTimeout
 from polycube.daemon.answers import Answers
 from polycube.daemon.controller import Result
@@ -74,7 +75,7 @@ class Keeper:
         self.installed = services
         self.kernel = kernel
         self.store = store
-        self._worlds = Worlds(services, objects, kernel.loads)
+        self._worlds = Worlds(services, objects, kernel.loader.loads)
         self.executor = Executor(kernel)
         self.workers = workers
         self.entries: dict[str, Entry] = {}
@@ -218,10 +219,10 @@ class Keeper:
             await quietly(self.workers.remove(entry.service, entry.uuid), f"remove {entry.name}")
         await self.executor.finish(steps)
         self._worlds.forget(entry.uuid for entry in gone)
-        for sentence in self.kernel.lost:
+        for sentence in self.kernel.loader.lost:
             log.warning(sentence)
-        self.kernel.lost.clear()
-        self.kernel.fresh.clear()
+        self.kernel.loader.lost.clear()
+        self.kernel.loader.fresh.clear()
         self._worlds.shut &= {id for entry in self.entries.values() for _, id in entry.ports.values()}
         self.fuser.touched(self.entries)
         for told in self.concluded:
@@ -307,27 +308,27 @@ class Keeper:
         noted: dict[str, Any] = {}
         for operation in steps.ahead:
             netdev = by_index.get(operation.key.name[0]) if operation.key.kind is Kind.READY else None
-            if netdev and netdev.ifindex not in self.kernel.preparations:
+            if netdev and netdev.ifindex not in self.kernel.netdevs.preparations:
                 found = await netns.call_in(None, lambda one=netdev: readiness.plan(one))  # type: ignore[misc]
                 if isinstance(found, readiness.Preparation):
-                    self.kernel.preparations[netdev.ifindex] = found
+                    self.kernel.netdevs.preparations[netdev.ifindex] = found
                     noted[str(netdev.ifindex)] = found.to_json()
         if noted:
             await self.store.save(StoreChange(ready=noted))
-            self._kept = replace(self._kept, preparations=dict(self.kernel.preparations))
+            self._kept = replace(self._kept, preparations=dict(self.kernel.netdevs.preparations))
 
     async def _take_back_readiness(self) -> None:
         """After a failure: what was noted and not made, or undone."""
         made = {key.name[0] for key in self.executor.resources if key.kind is Kind.READY}
-        self.kernel.preparations = {ifindex: one for ifindex, one in self.kernel.preparations.items() if ifindex in made}
+        self.kernel.netdevs.preparations = {ifindex: one for ifindex, one in self.kernel.netdevs.preparations.items() if ifindex in made}
         await self._save(Draft(self.entries, self.attached))
 
     async def _save(self, draft: Draft) -> None:
-        change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.preparations)
+        change = store_change(self._kept, draft.cubes, draft.attached, self.kernel.netdevs.preparations)
         if change:
             step("storing the change")
             await self.store.save(change)
-        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.preparations), self._kept.absent)
+        self._kept = Kept(draft.cubes, draft.attached, dict(self.kernel.netdevs.preparations), self._kept.absent)
 
     # ---- services that change ----
 
@@ -345,7 +346,7 @@ class Keeper:
                 built, states = build(granted(world, answers.wishes))
                 resources = self.fuser.kept(built, draft.cubes)
                 done += await self._execute(plan(self.executor.resources, resources).loading, draft)
-                writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+                writes = [one for one in answers.writes if one.key.name[1] in self.kernel.loader.fresh.get(one.key.name[0], ())]
                 steps = plan(self.executor.resources, resources, writes)
                 done += await self._execute(steps, draft)
             except BaseException:
@@ -371,7 +372,7 @@ class Keeper:
         for name, service in self._kept.absent.services.items():
             log.error("service is not there; the cube is left out", cube=name, service=service)
         self.entries, self.attached = dict(self._kept.entries), dict(self._kept.attached)
-        self.kernel.preparations = dict(self._kept.preparations)
+        self.kernel.netdevs.preparations = dict(self._kept.preparations)
         self._worlds.shut = await asyncio.to_thread(self.kernel.shadows.shut)
         draft = Draft(self.entries, self.attached)
         await self._worlds.excuse(self.entries.values())
@@ -382,7 +383,7 @@ class Keeper:
         resources = self.fuser.adopt(built, self.entries)
         await self._mend(plan(self.executor.resources, resources).loading)
         # maps that lived on hold what they held; only new ones are filled
-        writes = [one for one in answers.writes if one.key.name[1] in self.kernel.fresh.get(one.key.name[0], ())]
+        writes = [one for one in answers.writes if one.key.name[1] in self.kernel.loader.fresh.get(one.key.name[0], ())]
         await self._mend(plan(self.executor.resources, resources, writes))
         await self._save(draft)
         self._announce()
@@ -452,7 +453,7 @@ class Keeper:
         self.fuser.touched(self.entries)
         self.states = states
         self._announce()
-        await self.kernel.renew_readiness()
+        await self.kernel.netdevs.renew_readiness()
         await self._save(draft)
 
     async def _mend(self, steps: Plan) -> None:

@@ -169,8 +169,8 @@ async def clean(options: Options) -> None:
     with Store(options.store) as store:
         async with Links() as links:
             kernel = Kernel(Paths(options.bpffs), links)
-            kernel.preparations = dict(restored(await store.read(), {}).preparations)
-            forgotten = {str(ifindex): None for ifindex in kernel.preparations}
+            kernel.netdevs.preparations = dict(restored(await store.read(), {}).preparations)
+            forgotten = {str(ifindex): None for ifindex in kernel.netdevs.preparations}
             executor = Executor(kernel)
             executor.resources = await asyncio.to_thread(Reader(kernel).read)
             for failure in await executor.mend(plan(executor.resources, {})):

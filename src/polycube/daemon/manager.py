@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from polycube import __version__
-from polycube.core.kernel import INTERNAL
 from polycube.core.registry import Installed
+from polycube.core.waysin import INTERNAL
 from polycube.daemon import closer
 from polycube.daemon.catalogue import Catalogue
 from polycube.daemon.controller import (

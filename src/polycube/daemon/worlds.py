@@ -18,12 +18,14 @@ from polycube.bpf import BpfError, VerifierError
 from polycube.compiler.code import Code, CodeError, Diagnostic, located
 from polycube.compiler.errors import CompileError
 from polycube.compiler.function import Function
-from polycube.core.kernel import INJECT_INNER, INTERNAL, KernelError, Load
+from polycube.core.kernel import KernelError
+from polycube.core.loading import Load
 from polycube.core.maps import Shapes
 from polycube.core.mirror import Fact
 from polycube.core.operation import Kind
 from polycube.core.registry import Installed
 from polycube.core.topology import CubeSpec, NetdevSpec, PortState, World, hooks
+from polycube.core.waysin import INJECT_INNER, INTERNAL
 from polycube.daemon.draft import Draft, Entry, Refused
 from polycube.daemon.events import Picture
 from polycube.daemon.objects import Built, Objects

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from polycube.core.kernel import INTERNAL
 from polycube.core.shadownetdevs import PREFIX
 from polycube.core.slowpath import folded_sum
+from polycube.core.waysin import INTERNAL
 from polycube.net import netns
 
 T = TypeVar("T")
