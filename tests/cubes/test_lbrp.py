@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -35,7 +35,15 @@ VIP = {4: "10.96.0.1", 6: "fd96::1"}
 CLIENT = {4: "10.0.0.1", 6: "fd00::1"}
 NET = {4: IP, 6: IPv6}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
-LEARNT = ["sessions", "returns", "affinities", "clients"]
+LEARNT = ["affinities", "clients"]
+
+
+class LbrpLab(Lab[Lbrp]):
+    """A reset also forgets sessions, and the shortcuts to them."""
+
+    def reset(self, config: Mapping[str, Any], *, mtu: int = 1500, forget: Sequence[str] = ()) -> None:
+        asyncio.run(self.service.flush())
+        super().reset(config, mtu=mtu, forget=forget)
 
 
 def backend(version: int, number: int) -> str:
@@ -56,7 +64,7 @@ def config(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=list(Hook), ids=str)
 def standing(isolated: None, request: pytest.FixtureRequest) -> Iterator[Lab[Lbrp]]:
     with Chain(request.param) as chain:
-        yield Lab(chain.cube("lbrp", ports=4), Lbrp, config())
+        yield LbrpLab(chain.cube("lbrp", ports=4), Lbrp, config())
 
 
 @pytest.fixture
@@ -198,6 +206,32 @@ def test_one_of_a_hundred_leaving_moves_few_new_flows_of_the_others(lab: Lab[Lbr
     after = {port: chosen(lab, 4, port) for port in before}
     moved = [port for port, to in before.items() if to != backend(4, 1) and after[port] != to]
     assert len(moved) <= 12, "1.4 % of 200 are expected"
+
+
+@VERSIONS
+def test_a_flow_of_udp_has_a_shortcut_until_sessions_are_removed(lab: Lab[Lbrp], version: int) -> None:
+    """Its session is looked for once a second; what is removed is gone at once all the same."""
+    ip, client = NET[version], CLIENT[version]
+    lab.reset(config(service(version, 8, "UDP", 53)), forget=LEARNT)
+    question = IN / ip(src=client, dst=VIP[version]) / UDP(sport=1000, dport=53) / b"?"
+    to = Ether(lab.send(question).forwarded(BEHIND).packet)[ip].dst
+    lab.edit(Edit(Op.DELETE, ("service", VIP[version], "53", "UDP", "backend", to)))
+    answer = BACK / ip(src=to, dst=client) / UDP(sport=8080, dport=1000) / b"!"
+    for _ in range(3):
+        lab.send(question).forwarded(BEHIND, IN / ip(src=client, dst=to) / UDP(sport=1000, dport=8080) / b"?")
+        lab.send(answer, BEHIND).forwarded(FRONT, BACK / ip(src=VIP[version], dst=client) / UDP(sport=53, dport=1000) / b"!")
+    for packet in (question, answer):
+        raw = bytes(packet[ip])
+        assert addresses_in(lab, version, raw[12:20] if version == 4 else raw[8:40])
+    assert asyncio.run(lab.service.flush()).removed == 1
+    lab.send(answer, BEHIND).forwarded(FRONT, answer)
+    assert Ether(lab.send(question).forwarded(BEHIND).packet)[ip].dst != to
+
+
+def addresses_in(lab: Lab[Lbrp], version: int, addresses: bytes) -> bool:
+    """Whether there is a shortcut for packets with these."""
+    shortcuts = lab.cube.map(f"shortcuts{version}").kernel
+    return any(addresses in places for _, places in shortcuts.items())
 
 
 def test_connections_that_another_balancer_had_are_taken_up(lab: Lab[Lbrp]) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from polycube.bpf.lib import possible_cpus
 from polycube.core.cube import action, every
 from polycube.cubes.lbrp import services
 from polycube.cubes.lbrp.model import LbrpConfig, PortMode, Removed
@@ -38,7 +39,8 @@ class Lbrp(Balancer[LbrpConfig]):
 
     @classmethod
     def sizes(cls, config: LbrpConfig) -> dict[str, int]:
-        return {"sessions": config.session_table_size, "returns": config.session_table_size}
+        sizes = {"sessions": config.session_table_size, "returns": config.session_table_size}
+        return sizes | {f"shortcuts{version}": possible_cpus() for version in (4, 6)}
 
     # ---- configuration ----
 
@@ -86,7 +88,7 @@ class Lbrp(Balancer[LbrpConfig]):
             found = [backend for vip, backend in gone if session.destination == vip]
             return bool(found) and unpacked(self.maps["sessions"], session)["backend"] in found
 
-        task = asyncio.create_task(self.sessions.flush(is_lost))
+        task = asyncio.create_task(self._remove(is_lost))
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
 
@@ -123,7 +125,14 @@ class Lbrp(Balancer[LbrpConfig]):
 
     @action("session/flush")
     async def flush(self) -> Removed:
-        return Removed(removed=await self.sessions.flush())
+        return Removed(removed=await self._remove(lambda _: True))
+
+    async def _remove(self, which: Callable[[Session], bool]) -> int:
+        """Removes sessions that may be in use, and then the shortcuts to them (shortcut.h)."""
+        try:
+            return await self.sessions.flush(which)
+        finally:
+            self.maps["removals"][0] = ((self.maps["removals"].get(0) or 0) + 1) & 0xFFFFFFFF
 
     # ---- state ----
 

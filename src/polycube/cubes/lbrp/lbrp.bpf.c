@@ -5,6 +5,7 @@
  * of neither are passed on as they are. At layer 2 nothing changes: the balancer stands in a link, or before the ports of pods.
  */
 #include "onward.h"
+#include "shortcut.h"
 
 /* Source and destination of a packet; of an error: of a packet that would have gone its way. */
 static __always_inline void ends_of(const struct pcn_ct_packet *p, struct pcn_translation *ends)
@@ -304,17 +305,26 @@ static __always_inline int balance(struct pcn_ctx *ctx, struct lbrp_work *work, 
 
 HANDLER(ingress)
 {
-	__u32 now = pcn_now(), zero = 0;
+	__u32 zero = 0, now, usual;
 	struct lbrp_work *work = bpf_map_lookup_elem(&works, &zero);
-	int reason;
+	struct pcn_translation ends = {};
+	struct lbrp_flow flow = {};
+	int reason = pcn_parse(ctx, pkt);
 
-	if (!work)
-		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	if (reason || !work)
+		return pcn_drop(pkt, reason ? reason : PCN_DROP_MALFORMED);
+	if (pcn_for_vantage(ctx, pkt))
+		return pcn_vantage_up(pkt, PCN_UP_VANTAGE, CONTROL_LIMIT);
+	usual = shortcut_flow(ctx, pkt, &flow);
+	if (usual && shortcut(pkt, &flow, &ends)) {
+		if (pkt->proto == bpf_htons(ETH_P_IPV6) ? pcn_translate_ipv6(ctx, pkt, &ends) : pcn_translate_ipv4(ctx, pkt, &ends))
+			return pcn_drop(pkt, PCN_DROP_MALFORMED);
+		return onward(ctx, pkt, ends.to.address);
+	}
+	now = pcn_now();
 	reason = pcn_ct_read(ctx, pkt, &work->packet, now);
 	if (reason)
 		return pcn_drop(pkt, reason);
-	if (pcn_for_vantage(ctx, pkt))
-		return pcn_vantage_up(pkt, PCN_UP_VANTAGE, CONTROL_LIMIT);
 	if (work->packet.kind == PCN_CT_KIND_NONE)
 		return link_talk(ctx, pkt);
 	if (work->packet.kind == PCN_CT_KIND_BAD)
@@ -324,5 +334,7 @@ HANDLER(ingress)
 		return pcn_drop(pkt, reason);
 	if (!reason && pcn_translate(ctx, pkt, &work->packet, &work->ends))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
+	if (!reason && usual)
+		make_shortcut(pkt, &flow, &work->ends);
 	return onward(ctx, pkt, work->ends.to.address);
 }
