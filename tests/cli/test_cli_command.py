@@ -261,6 +261,16 @@ def test_the_users_file_is_read_and_the_environment_overrides_it(ctl: Ctl, daemo
     assert ctl("cubes").returncode == 0 and not file.exists()
 
 
+def test_the_address_that_upstream_wrote_into_everybody_s_file_says_nothing(tmp_path: Path) -> None:
+    from polycube.cli.config import DEFAULT_URL, load
+
+    file = tmp_path / ".config" / "polycube" / "polycubectl_config.yaml"
+    file.parent.mkdir(parents=True)
+    for given, used in (("localhost:9000", DEFAULT_URL), ("localhost:9001", "http://localhost:9001/polycube/v1/")):
+        file.write_text(f'debug: false\nexpert: true\nurl: http://{given}/polycube/v1/\nkey: ""\ncacert: ""\ncert: ""\n')
+        assert load({"HOME": str(tmp_path)}).url == used
+
+
 def test_settings_that_cannot_work_exit_with_1(ctl: Ctl) -> None:
     for variables, message in (
         ({"POLYCUBECTL_URL": "ftp://x/"}, "cannot be used"),

@@ -139,6 +139,13 @@ def test_a_service_of_all_protocols_is_three(lab: Lab[Lbrp]) -> None:
         assert port is None or found[2].dport == port
     passed = IN / IP(src=CLIENT[4], dst=VIP[4]) / TCP(dport=81, flags="S")
     lab.send(passed).forwarded(BEHIND, passed)
+    lab.edit(Edit(Op.DELETE, ("service", VIP[4], "80", "UDP")), Edit(Op.CREATE, ("service", VIP[4], "81", "ALL"), {}))
+    assert [(one.vport, str(one.proto), len(one.backend)) for one in lab.service.current.service.values()] == [
+        (80, "TCP", 2),
+        (0, "ICMP", 2),
+        (81, "TCP", 0),
+        (81, "UDP", 0),
+    ]
 
 
 @VERSIONS
@@ -518,7 +525,8 @@ def test_services_come_and_go_without_a_trace(lab: Lab[Lbrp]) -> None:
 
 def test_another_port_of_a_backend_leaves_pings_alone(lab: Lab[Lbrp]) -> None:
     lab.reset(config(service(4, 2, "ALL")))
-    lab.edit(Edit(Op.REPLACE, ("service", VIP[4], "80", "ALL", "backend", backend(4, 1), "port"), 9090))
+    for proto in ("TCP", "UDP"):
+        lab.edit(Edit(Op.REPLACE, ("service", VIP[4], "80", proto, "backend", backend(4, 1), "port"), 9090))
     ports = [int.from_bytes(key["backend"]["port"].to_bytes(2, "little")) for key, _ in lab.cube.map("targets").items()]
     assert sorted(ports) == [0, 0, 8080, 8080, 9090, 9090]
 
@@ -531,7 +539,6 @@ def test_another_port_of_a_backend_leaves_pings_alone(lab: Lab[Lbrp]) -> None:
         ("is for frontends in port_mode MULTI", ("ports", "p2"), {"type": "FRONTEND", "ip": "10.0.0.1"}),
         ("ICMP has vport 0, and nothing else has", ("service", "10.96.0.9", "80", "ICMP"), {}),
         ("ICMP has vport 0, and nothing else has", ("service", "10.96.0.9", "0", "TCP"), {}),
-        ("is in part the same as the service", ("service", VIP[4], "80", "ALL"), {}),
         ("is not of the IP version of 10.96.0.9", ("service", "10.96.0.9", "80", "TCP"), {"backend": [{"ip": "fd00::1", "port": 1}]}),
         ("0 is no port to send to", ("service", "10.96.0.9", "80", "TCP"), {"backend": [{"ip": "10.0.0.1", "port": 0}]}),
         ("is no host's address", ("service", "10.96.0.9", "80", "TCP"), {"backend": [{"ip": "224.0.0.1", "port": 1}]}),

@@ -564,7 +564,7 @@ def test_services_netdevs_version_and_metrics_are_shown(client):
     [router] = client.get(f"{V1}services/router/").json()
     assert [member["name"] for member in router["model"]["members"]][-1] == "route"
     assert client.get(f"{V1}services/routr").text == "No service named routr; did you mean router?"
-    assert client.get(f"{V1}netdevs/eth0").json() == {"name": "eth0"}
+    assert client.get(f"{V1}netdevs/eth0").json() == [{"name": "eth0"}]
     assert len(client.get(f"{V1}netdevs/").json()) == 2 and client.get(f"{V1}netdevs/eth1").status_code == 400
     assert client.get(f"{V1}version").json() == {"polycubed": {"version": "0.1.0"}}
     metrics = client.get(f"{V1}metrics")

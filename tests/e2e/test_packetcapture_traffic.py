@@ -181,7 +181,7 @@ def test_packets_are_read_one_by_one_in_network_mode(scene: Scene) -> None:
     assert one.ping(two, count=1).received == 1
     assert eventually(lambda: daemon.get(f"{CAP}/statistics")["queued"] == 2)
     request, reply, none = (daemon.get(f"{CAP}/packet") for _ in range(3))
-    assert (request["packetlen"], request["capturelen"], none) == (98, 98, {})
+    assert (request["packetlen"], request["capturelen"], none["capturelen"], none["rawdata"]) == (98, 98, 0, "")
     assert request["rawdata"].encode("latin-1")[34] == 8
     assert reply["rawdata"].encode("latin-1")[34] == 0
     assert daemon.get(f"{CAP}/globalheader")["linktype"] == 1

@@ -85,7 +85,7 @@ def stack(daemon: Daemon, target: str) -> list[str]:
         cube, _, port = target.partition(":")
         return list(daemon.get(f"simplebridge/{cube}/ports/{port}")["tcubes"])
     way = daemon.get(f"topology/{target}")["ingress service chain"].split(" ---> ")
-    assert daemon.get(f"topology/{target}")["egress service chain"].split(" ---> ") == [*way[-2::-1], target]
+    assert daemon.get(f"topology/{target}")["egress service chain"].split(" ---> ") == [*way[-2::-1], "stack"]
     return list(way[:-1])
 
 
@@ -166,7 +166,7 @@ def test_deleting_a_port_or_a_cube_frees_what_was_attached(daemon: Daemon, hosts
     attach(daemon, "th", "br1:p1")
     assert daemon.get("transparenthelloworld/th")["parent"] == "br1:p1"
     daemon.delete("simplebridge/br1/ports/p1")
-    assert "parent" not in daemon.get("transparenthelloworld/th")
+    assert daemon.get("transparenthelloworld/th")["parent"] == ""
     attach(daemon, "th", "br1:p2")
     daemon.delete("simplebridge/br1")
     attach(daemon, "th", hosts[0].netdev)

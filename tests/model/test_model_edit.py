@@ -2,7 +2,7 @@
 import pytest
 from sample_models import Bridge, Forwarder, Monitor, Router, Verdict
 
-from polycube.model import Edit, ModelError, Op, edit, load
+from polycube.model import Edit, Keyed, ModelError, Node, Op, Uint32, edit, key, leaf, listing, load
 
 ROUTER = {
     "name": "r1",
@@ -201,3 +201,26 @@ def test_a_list_that_is_settable_at_creation_only_stays_as_it_was():
         (Op.REPLACE, (), {"labels": []}),
     ):
         assert refused(monitor, op, path, value) == ("invalid-value", "labels can only be set at creation")
+
+
+class Tree(Node):
+    """Something that is there of itself."""
+
+    vlan: Uint32 = key("Which one")
+    priority: Uint32 = leaf("How much it counts", default=32768)
+    delay: Uint32 = leaf("How slow it is", default=10)
+
+
+class Forest(Node):
+    """All of them."""
+
+    tree: Keyed[Tree] = listing("Trees", implied=True)
+
+
+def test_an_element_that_is_there_of_itself_is_configured_by_changing_it():
+    bare = load(Forest, {})
+    for one in (Edit(Op.MERGE, ("tree", "7", "priority"), 1), Edit(Op.MERGE, ("tree", "7"), {"priority": 1})):
+        assert edit(bare, [one]).tree[7] == Tree(vlan=7, priority=1)
+    assert edit(bare, [Edit(Op.MERGE, ("tree", "7", "delay"), 10)]) is bare
+    assert refused(bare, Op.DELETE, ("tree", "7"))[0] == "data-missing"
+    assert refused(bare, Op.MERGE, ("tree", "x", "delay"), 1)[0] == "invalid-value"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the daemon is and how to talk to it: defaults, then the user's file, then the environment.
 
-The file is upstream's (`$HOME/.config/polycube/polycubectl_config.yaml`), read if it is there and never created.
+The file is upstream's (`$HOME/.config/polycube/polycubectl_config.yaml`), read if it is there and never created. That it has upstream's
+default for `url` in it says nothing about what its user wants.
 It is flat, so twenty lines read it and a YAML parser (30 ms) is not needed.
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_URL = "unix:///run/polycube/polycubed.sock"
+UPSTREAM_URL = "http://localhost:9000/polycube/v1/"  # which upstream writes into every user's file, unasked
 FILE = ".config/polycube/polycubectl_config.yaml"
 TEXT_KEYS = ("url", "cacert", "cert", "key", "token")
 BOOL_KEYS = ("debug", "expert", "singleparameterworkaround")
@@ -68,7 +70,8 @@ def load(environ: Mapping[str, str]) -> Config:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigProblem(f"cannot read {path}: {error}") from None
         for name, value, line in entries(text, path):
-            config.put(name, value, f"{path} line {line}")
+            if (name, value) != ("url", UPSTREAM_URL):
+                config.put(name, value, f"{path} line {line}")
     for name in TEXT_KEYS + BOOL_KEYS:
         variable = f"POLYCUBECTL_{name.upper()}"
         found = environ.get(variable)

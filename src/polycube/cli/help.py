@@ -135,8 +135,8 @@ def daemon_help(command: Command, data: object, paint: Paint) -> str:
     keys = {name: info for name, info in parameters.items() if info.get("type") == "key"}
     optional = members(data.get("optional-params"))
     if command.verb == "add" or (optional and not command.verb):  # the latter is an action
-        rows += [describe(f"<{name}>" if command.verb else f"{name}=value", info) for name, info in parameters.items()]
-        example += [("" if command.verb else f"{name}=") + cell(info.get("example", "")) for name, info in parameters.items()]
+        rows += [describe(f"<{name}>" if name in keys else f"{name}=value", info) for name, info in parameters.items()]
+        example += [("" if name in keys else f"{name}=") + cell(info.get("example", "")) for name, info in parameters.items()]
         if optional:
             rows += [[""]] if rows else []
             rows += [["Other parameters:"], *(describe(f"{name}=value", each) for name, each in optional.items())]

@@ -190,7 +190,7 @@ class Api:
             return answer(list(netdevs.values()))
         if path[0] not in netdevs:
             raise NotFound(f"Netdev {path[0]} does not exist{suggest(path[0], netdevs)}", 400)
-        return answer(netdevs[path[0]])
+        return answer([netdevs[path[0]]])
 
     async def _version(self, request: Request, path: Path) -> Response:
         bare(request, path, "version", "GET")

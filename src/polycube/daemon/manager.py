@@ -95,11 +95,16 @@ class Manager:
         common: dict[str, Any] = {"uuid": entry.uuid}
         if entry.transparent:
             parent = Draft(self._keeper.entries, self._keeper.attached).parent(entry.name)
-            return common | ({"parent": parent} if parent else {})
+            return common | {"parent": parent or ""}
         common["ports"] = []
         for port in entry.standard.ports.values():
             state = self._keeper.state_of(entry.name, port.name)
-            line = {"name": port.name, "uuid": f"{entry.uuid[:-4]}{entry.ports[port.name][0]:04x}", "status": "UP" if state.up else "DOWN"}
+            line = {
+                "name": port.name,
+                "peer": "",
+                "uuid": f"{entry.uuid[:-4]}{entry.ports[port.name][0]:04x}",
+                "status": "UP" if state.up else "DOWN",
+            }
             common["ports"].append(line if state.up else line | {"reason": state.reason})
         return common
 
@@ -115,7 +120,7 @@ class Manager:
             "name": ifname,
             "cubes, ingress_index, egress_index": lines,
             "ingress service chain": " ---> ".join([*stack, owner]),
-            "egress service chain": " ---> ".join([*stack[::-1], ifname]),
+            "egress service chain": " ---> ".join([*stack[::-1], "stack"]),  # upstream's word for the end
         }
 
     async def metrics(self, more: Collection[str] = ()) -> str:

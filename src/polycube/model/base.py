@@ -84,11 +84,13 @@ def listing(
     init_only: bool = False,
     read_only: bool = False,
     keyless: bool = False,
+    implied: bool = False,
     name: str | None = None,
     metric: Metric | None = None,
 ) -> Any:
-    """A list of nodes, `Keyed[Element]`, empty by default. `keyless`, in the input of actions only: elements are told by their places."""
-    flags = {"x-init-only": init_only, "readOnly": read_only, "x-keyless": keyless, "x-metric": metric}
+    """A list of nodes, `Keyed[Element]`, empty by default. `keyless`, in the input of actions only: elements are told by their places.
+    `implied`: elements are there of themselves, with their defaults, and are configured by changing them."""
+    flags = {"x-init-only": init_only, "readOnly": read_only, "x-keyless": keyless, "x-implied": implied, "x-metric": metric}
     return _member("list", description, name, flags, default=(), validate_default=True, exclude_if=_empty)
 
 

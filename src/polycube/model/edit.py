@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from polycube.model.base import Keyed, Node, key_of
 from polycube.model.errors import ModelError, Path, Problem, Tag, problem
+from polycube.model.ordered import Ordered
 from polycube.model.parse import load, load_all, rebuild, shown, unknown
 from polycube.model.path import Step, Target, descend, missing, parse_key, resolve
 from polycube.model.schema import Kind, Member, key_segments, keys, make_key, members, to_wire
@@ -74,7 +75,7 @@ def _descend(node: Node, way: list[Step], change: Callable[[Node, Path], Node], 
     if not way:
         return change(node, path)
     step, *rest = way
-    child, child_path = descend(node, step, path)
+    child, child_path = _implied(node, step, path) or descend(node, step, path)
     new = _descend(child, rest, change, child_path)
     if new is child:
         return node
@@ -82,6 +83,14 @@ def _descend(node: Node, way: list[Step], change: Callable[[Node, Path], Node], 
         raise problem(Tag.INVALID_VALUE, (*path, step.member.name), "can only be set at creation")
     value: Any = getattr(node, step.member.attr).adding(new) if step.has_key else new
     return rebuild(node, {step.member.attr: value}, path)
+
+
+def _implied(node: Node, step: Step, path: Path) -> tuple[Node, Path] | None:
+    """An element that is there without being configured."""
+    if not step.member.implied or not step.has_key or step.key in getattr(node, step.member.attr):
+        return None
+    at = (*path, step.member.name, *key_segments(step.member.child, step.key))
+    return load(step.member.child, with_key(step.member.child, step.key, {}, at), at), at
 
 
 def _change(holder: Node, op: Op, step: Step, value: Any, path: Path) -> Node:
@@ -290,14 +299,13 @@ def _element(old: Keyed[Node], member: Member, op: Op, key: Any, value: Any, pat
     words = key_segments(member.child, key)
     at = (*path, *words)
     present = old.get(key)
-    if op in (Op.DELETE, Op.MERGE) and present is None:
+    if op in (Op.DELETE, Op.MERGE) and present is None and not (op is Op.MERGE and member.implied):
         raise missing(path, words, old, member)
-    if op is Op.CREATE and present is not None:
+    if op is Op.CREATE and present is not None and not isinstance(old, Ordered):  # a place is taken over
         raise problem(Tag.DATA_EXISTS, at, "exists already")
     if op is Op.DELETE:
         return old.without(key)
-    if op is Op.MERGE:
-        assert present is not None
+    if op is Op.MERGE and present is not None:
         new = _merge(present, value, at)
         return old if new is present else old.adding(new)
     new = load(member.child, with_key(member.child, key, value, at), at)

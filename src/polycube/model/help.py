@@ -151,12 +151,14 @@ def _leaf_help(target: Target, command: Command) -> dict[str, Any]:
 
 
 def _list_help(target: Target, command: Command, config: Node | None, overlay: Overlay | None) -> dict[str, Any]:
-    leaves = keys(target.cls)
-    answer: dict[str, Any] = {"params": _params(leaves[len(target.partial) :])}
+    following = _params(keys(target.cls)[len(target.partial) :])
+    if command is Command.ADD:
+        settable = _settable(list(members(target.cls).values()))
+        return {**settable, "params": {**following, **settable["params"]}}
+    answer: dict[str, Any] = {"params": following}
     if command is Command.NONE:
         answer["commands"] = ["show"] if target.state else ["add", "del", "show"]
-    if command is not Command.ADD:
-        answer["elements"] = _elements(target, config, overlay)
+    answer["elements"] = _elements(target, config, overlay)
     return answer
 
 

@@ -69,6 +69,7 @@ class Member:
     init_only: bool = False
     state: bool = False
     presence: bool = False
+    implied: bool = False
     default: Any = None
     example: str = ""
     type: LeafType | None = None  # of a leaf
@@ -173,6 +174,7 @@ def _member(attribute: str, info: Any) -> Member:
         init_only=extra.get("x-init-only", False),
         state=extra.get("readOnly", False),
         presence=extra.get("x-presence", False),
+        implied=extra.get("x-implied", False),
         metric=extra.get("x-metric"),
     )
     if kind is Kind.LEAF:

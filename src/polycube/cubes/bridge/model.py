@@ -120,7 +120,7 @@ class BridgePort(Port):
     trunk: Trunk = container("What holds in mode trunk")
     edge: bool = leaf("Spanning tree: whether there is no other bridge behind the port, so that it forwards at once", default=False)
     bpdu_guard: bool = leaf("Spanning tree: whether a BPDU closes the port until its link comes up anew", default=False)
-    stp: Keyed[PortStp] = listing("The port in the trees")
+    stp: Keyed[PortStp] = listing("The port in the trees", implied=True)
 
 
 class FdbEntry(Node):
@@ -196,5 +196,5 @@ class BridgeConfig(StandardCube):
     fdb: Fdb = container("Filtering database")
     stp_enabled: bool = leaf("Whether the bridge takes part in spanning tree, by a tree for each VLAN", default=False)
     mac: MacAddress | None = leaf("MAC address of the bridge, by which bridges of one priority are told apart", default=None)
-    stp: Keyed[Stp] = listing("Spanning trees")
+    stp: Keyed[Stp] = listing("Spanning trees", implied=True)
     snooping: Snooping = container("Multicast snooping")

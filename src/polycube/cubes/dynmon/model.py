@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, field_validator
 
 from polycube.core.config import TransparentCube
 from polycube.model import Choice, Int64, Keyed, Named, Node, container, key, leaf, listing, state
@@ -78,6 +78,12 @@ class DataplaneConfig(Node):
 
     ingress_path: PathConfig | None = container("Code that sees frames on their way in", presence=True)
     egress_path: PathConfig | None = container("Code that sees frames on their way out", presence=True)
+
+    @field_validator("ingress_path", "egress_path", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        """`{}` is no code, as in upstream's examples."""
+        return None if value == {} else value
 
 
 class Metric(Node):

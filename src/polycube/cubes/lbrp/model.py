@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polycube.core.config import Port
 from polycube.model import (
@@ -20,6 +20,7 @@ from polycube.model import (
     PortNumber,
     container,
     key,
+    key_of,
     leaf,
     listing,
     state,
@@ -79,7 +80,7 @@ class Service(Node):
     name: str | None = leaf("Name, for people", default=None)
     vip: IpAddress = key("Virtual address", example="10.96.0.1")
     vport: PortNumber = key("Virtual port; 0 with ICMP", example="80")
-    proto: Protocol = key("Protocol; ALL: TCP, UDP and ICMP", example="TCP")
+    proto: Protocol = key("Protocol; ALL makes three services: TCP, UDP, and ICMP with vport 0", example="TCP")
     affinity: Annotated[int, Field(ge=0, le=10_000_000)] = leaf(
         "Seconds for which a client is sent to the backend it had last; 0: each flow for itself", default=0
     )
@@ -129,3 +130,16 @@ class LbrpConfig(BalancerConfig):
     service: Keyed[Service] = listing("Services", metric=GAUGE)
     session: Sessions = container("Balanced flows")
     session_table_size: Annotated[int, Field(ge=1, le=16_000_000)] = leaf("Flows that fit", default=65536, init_only=True)
+
+    @model_validator(mode="after")
+    def _three_for_all(self) -> Self:
+        """A service for ALL is three, as upstream has it; those that are there stay as they are."""
+        whole = [one for one in self.service.values() if one.proto is Protocol.ALL]
+        if whole:
+            several = self.service.without(*map(key_of, whole))
+            for one in whole:
+                for proto in (Protocol.TCP, Protocol.UDP, Protocol.ICMP):
+                    made = one.model_copy(update={"proto": proto, "vport": 0 if proto is Protocol.ICMP else one.vport})
+                    several = several if key_of(made) in several else several.adding(made)
+            self.__dict__["service"] = several
+        return self

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the configuration to what the data plane looks for, and what is wrong with it. No I/O.
-
-A service of the protocol ALL is three in the data plane: TCP and UDP at its port, and ICMP.
-"""
+"""From the configuration to what the data plane looks for, and what is wrong with it. No I/O."""
 
 from __future__ import annotations
 
@@ -19,12 +16,7 @@ from polycube.toolkit.balancer import BackendKey, Balanced, PortType, Server, Se
 from polycube.toolkit.health import CheckType, Target
 from polycube.toolkit.maglev import BackendState, Member
 
-_PROTOCOLS = {
-    Protocol.TCP: (socket.IPPROTO_TCP,),
-    Protocol.UDP: (socket.IPPROTO_UDP,),
-    Protocol.ICMP: (socket.IPPROTO_ICMP,),
-    Protocol.ALL: (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP),
-}
+_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP, Protocol.ICMP: socket.IPPROTO_ICMP}
 
 
 def name_of(service: Service) -> str:
@@ -37,18 +29,12 @@ def about(service: Service, ip: Address) -> BackendKey:
     return BackendKey(name_of(service), str(ip))
 
 
-def keys(service: Service) -> list[ServiceKey]:
-    """What stands for a service in the data plane."""
-    return [ServiceKey(service.vip, 0 if proto == socket.IPPROTO_ICMP else service.vport, proto) for proto in _PROTOCOLS[service.proto]]
-
-
 def balanced(config: LbrpConfig) -> dict[ServiceKey, Balanced]:
-    """All of them. Pings of a VIP with several services for ALL are the first one's, or those of its ICMP service."""
+    """All services by what stands for them in the data plane."""
     found: dict[ServiceKey, Balanced] = {}
-    for service in sorted(config.service.values(), key=lambda one: one.proto is Protocol.ALL):
-        for key in keys(service):
-            if key not in found:
-                found[key] = Balanced(service, partial(_servers, key, service), {"affinity": service.affinity})
+    for service in config.service.values():
+        key = ServiceKey(service.vip, service.vport, _PROTOCOLS[service.proto])
+        found[key] = Balanced(service, partial(_servers, key, service), {"affinity": service.affinity})
     return found
 
 
@@ -131,16 +117,10 @@ def _rewrite_problems(config: SrcIpRewrite) -> Iterator[Problem]:
 
 
 def _service_problems(config: LbrpConfig) -> Iterator[Problem]:
-    owners: dict[ServiceKey, str] = {}
     for service in config.service.values():
-        name = name_of(service)
         path = ("service", str(service.vip), str(service.vport), str(service.proto))
         if (service.proto is Protocol.ICMP) != (service.vport == 0):
             yield _wrong(path, "ICMP has vport 0, and nothing else has")
-        for key in keys(service):
-            owner = owners.setdefault(key, name)
-            if owner != name and key.vport:
-                yield _wrong(path, f"is in part the same as the service {owner}")
         for one in service.backend.values():
             where = (*path, "backend", str(one.ip))
             if one.ip.version != service.vip.version:

@@ -32,6 +32,7 @@ from polycube.model import Diff, PolycubeError
 BITS = {Directions.OFF: 0, Directions.INGRESS: 1, Directions.EGRESS: 2, Directions.BIDIRECTIONAL: 3}
 MEGABYTE = 1 << 20
 MICROSECONDS = 0xA1B2C3D4  # magic number of pcap files
+NOTHING: Mapping[str, Any] = {"capturelen": 0, "packetlen": 0, "timestamp-seconds": 0, "timestamp-microseconds": 0, "rawdata": ""}
 
 
 class NothingToStream(PolycubeError):
@@ -54,7 +55,7 @@ class Packetcapture(Cube[PacketcaptureConfig]):
         super().__init__(*arguments, **options)
         self._drain: Drain | None = None
         self._queue = Queue()
-        self._packet: dict[str, Any] = {}  # the last one that was taken from the queue
+        self._packet = dict(NOTHING)  # the last one that was taken from the queue
         self._counts: Map | None = None  # of the drain's own: maps of the cube are closed and opened as programs change
         self._said = ""
         self._pseudonyms = Pseudonyms()
@@ -170,7 +171,7 @@ class Packetcapture(Cube[PacketcaptureConfig]):
 
     def _take(self) -> None:
         block = self._queue.take()
-        self._packet = {}
+        self._packet = dict(NOTHING)
         if block is not None:
             found = pcapng.packet(block)
             seconds, rest = divmod(found["time"], 1_000_000_000)
