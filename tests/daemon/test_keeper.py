@@ -88,6 +88,7 @@ class Sort(Installed):
         return self
 
     config = StandardCube  # type: ignore[assignment]
+    learned = ()
 
     def sizes(self, config: Any) -> dict[str, int]:
         return {}

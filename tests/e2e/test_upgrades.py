@@ -23,8 +23,8 @@ TRANSPARENT = {"firewall", "nat"}
 OTHERS = {"src_ip": "192.0.2.0/24", "action": "DROP"}
 
 
-def translated(daemon: Daemon, hosts: list[Host], type: str) -> None:
-    """A router between two hosts, with a nat that masquerades the first, to which a firewall lets nothing but answers through."""
+def routed(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    """A router between two hosts."""
     ports = []
     for at, host in enumerate(hosts):
         host.ipv4 = f"10.20.{at}.2"
@@ -33,6 +33,11 @@ def translated(daemon: Daemon, hosts: list[Host], type: str) -> None:
         ports.append({"name": f"p{at}", "ip": f"10.20.{at}.1/24", "peer": host.netdev})
     hosts[0].run("ip route add default via 10.20.0.1")
     daemon.post("router/r", {"type": type, "ports": ports})
+
+
+def translated(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    """The same, with a nat that masquerades the first, to which a firewall lets nothing but answers through."""
+    routed(daemon, hosts, type)
     daemon.post("nat/n", {"type": type, "rule": {"masquerade": {"enabled": True}}})
     daemon.post("attach", {"cube": "n", "port": "r:p1"})
     answers = {"name": "EGRESS", "default": "DROP", "rule": [{"id": 0, "conntrack": "ESTABLISHED", "action": "ACCEPT"}]}
@@ -56,6 +61,11 @@ def external(daemon: Daemon) -> tuple[str, int]:
     """What the connection through nat is outside."""
     (row,) = [row for row in daemon.get("nat/n/natting-table") if row["proto"] == "tcp" and row["state"] == "ESTABLISHED"]
     return row["external-ip"], row["external-port"]
+
+
+def neighbours(daemon: Daemon) -> set[tuple[str, str]]:
+    """Whom the router has learnt."""
+    return {(one["address"], one["mac"]) for one in daemon.get("router/r/arp-table")}
 
 
 def emit(package: Path, cache: Path, **services: str) -> None:
@@ -107,3 +117,30 @@ def test_connections_live_through_deaths_and_upgrades(
         assert units(daemon) == before and external(daemon) == outside
         with pytest.raises(OSError):
             Talk(pairs[1][0], pairs[1][1].ipv4, 5002, wait=0.2)
+
+
+@pytest.mark.parametrize("type", ["TC", pytest.param("XDP_DRV", marks=pytest.mark.soak)])
+def test_no_packet_is_lost_when_tables_have_another_layout(daemons: Callable[..., Daemon], lab: Lab, other: OtherBuild, type: str) -> None:
+    """Routes are written to new tables, and neighbours come over into them, before the programs that look there get a packet."""
+    hosts, daemon = lab.some(2), daemons().start()
+    routed(daemon, hosts, type)
+    far = "198.51.100.7"
+    hosts[1].run(f"ip addr add {far}/32 dev lo")
+    hosts[1].run("ip route add default via 10.20.1.1")
+    networks = [f"198.51.{n >> 8}.{n & 255}/32" for n in range(100 << 8, 104 << 8)]
+    daemon.patch("router/r", {"route": [{"network": network, "nexthop": hosts[1].ipv4} for network in networks]})
+    for struct in ("route4", "route6", "neighbour"):
+        other.change("cubes/router/router.h", f"struct router_{struct} {{\n", f"struct router_{struct} {{\n\t__u64 since;\n")
+    other.compile("router")
+    emit(other.package, daemon.cache, router=type)
+    with hosts[0].pinging(far) as pinging:
+        pinging.answers()
+        for path in (str(other.path), ""):  # there, and back again
+            before, learnt = units(daemon), neighbours(daemon)
+            daemon.kill()
+            daemon.environment["PYTHONPATH"] = path
+            daemon.start()
+            pinging.answers()
+            assert len({pin.split("/")[1] for pin in before - units(daemon)}) == 1, "the router has new programs"
+            assert learnt and neighbours(daemon) >= learnt
+    assert pinging.result.sent > 200 and pinging.result.lost == 0, pinging.result

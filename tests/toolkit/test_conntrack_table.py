@@ -29,7 +29,7 @@ def tracker(cube):
 def view(tracker, name):
     """As a worker has it."""
     spec = tracker._object.maps[name]
-    shape = MapShape(spec.type, spec.key_layout, spec.value_layout, spec.max_entries)
+    shape = MapShape(spec.type, spec.key_layout, spec.value_layout, spec.max_entries, spec.describe())
     return MapView(name, shape, lambda: tracker.kernel_map(name))
 
 

@@ -141,6 +141,13 @@ class Map(Handle):
         finally:
             lib.btf__free(loaded)
 
+    def fits(self, described: str) -> bool:
+        """Whether it is what `MapSpec.describe` says; the kernel adds flags of its own. Without BTF it has no layouts that could differ."""
+        info, layouts, flags = self.info, self.layouts(), described.split(":", 2)[1]
+        parts = [MapType(info.type).name, flags, str(info.key_size), str(info.value_size)]
+        own = ":".join(parts + [one.describe() for one in layouts or ()])
+        return not int(flags) & ~info.flags and (described == own or (not layouts and described.startswith(own)))
+
     # ---- single entries ----
 
     def get(self, key: bytes) -> bytes | None:

@@ -2,7 +2,8 @@
 """Reads back from bpffs what the project keeps in the kernel, as the resources of operation.py.
 
 What a killed daemon left half done, or half removed, shows as a resource of its own or not at all: a unit counts only when all its
-programs and the maps that each has are pinned.
+programs and the maps that each has are pinned, and something leads to them. One that has not taken over yet may have tables that are half
+filled: it is removed, and made again if it is wanted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from polycube.core.waysin import INTERNAL
 from polycube.net import readiness
 
 _POINTS = {Point.TC_INGRESS: AttachType.TCX_INGRESS, Point.TC_EGRESS: AttachType.TCX_EGRESS}
+_OF_UNITS = (Kind.UNIT, Kind.CFG, Kind.PORT, Kind.DOMAIN, Kind.FLOOD)
 Found = Iterator[tuple[Key, Any]]
 
 
@@ -40,10 +42,20 @@ class Reader:
         found = dict([*self._units(), *self._fused(), *self.kernel.shadows.read()])
         for part in (self._states, self._slots, self._entries, self._devices, self._veths, self._links, self._filters):
             found.update(part())
+        self._drop_idle(found)
         for preparation in self.kernel.netdevs.preparations.values():
             stale = {} if readiness.is_ready(preparation) else {"stale": True}  # another netdev may have the index by now
             found[Key(Kind.READY, (preparation.ifindex,))] = {"name": preparation.netdev} | stale
         return found
+
+    def _drop_idle(self, found: dict[Key, Any]) -> None:
+        ends = [value for key, value in found.items() if key.kind in (Kind.SLOT, Kind.ATTACH) and "uuid" in value]
+        live = {(value["uuid"], value["unit"]) for value in ends}
+        idle = {key.name for key in found if key.kind is Kind.UNIT} - live
+        for name in idle:
+            self.kernel.loader.unload(*name)
+        for key in [key for key in found if key.kind in _OF_UNITS and key.name[:2] in idle]:
+            del found[key]
 
     def _states(self) -> Found:
         for uuid in pin.listing(self.paths.cubes):
@@ -55,7 +67,7 @@ class Reader:
                 folder = self.paths.units / uuid / unit
                 pins = set(pin.listing(folder))
                 if not any(names | {"cfg", "ports"} <= pins for names in PROGRAMS.values()):
-                    pin.remove(folder)
+                    self.kernel.loader.unload(uuid, unit)
                     continue
                 for name in pins & (PROGRAMS[False] | PROGRAMS[True]):
                     with Program.open(folder / name) as program:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -136,6 +136,7 @@ class Cube(Generic[C]):
 
     config: ClassVar[type[CubeConfig]]
     version: ClassVar[str] = "1.0.0"
+    learned: ClassVar[Collection[str]] = ()  # maps of what is learned: programs of another layout get the entries, by the names of fields
     layer: ClassVar[int] = 0  # of a transparent cube: where `position=auto` puts it in a stack, the lower the nearer to index 0
 
     def __init__(

@@ -106,12 +106,8 @@ class Kernel:
         await asyncio.to_thread(self.loader.load, uuid, unit)
 
     async def _unset_unit(self, uuid: str, unit: str, old: Any) -> None:
-        folder = self.paths.units / uuid
-        self._opened.forget(folder / unit)
-        pin.remove(folder / unit)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        self.loader.remove_unused(uuid)
+        await asyncio.to_thread(self.loader.unload, uuid, unit)
+        self.loader.forget(uuid)
 
     async def _set_fused(self, name: str, new: dict[str, str]) -> None:
         await asyncio.to_thread(self.fused.add, name, new)

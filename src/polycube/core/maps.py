@@ -3,7 +3,8 @@
 
 The layout of keys and values comes from the BTF of the object, so that C is its only definition: a struct is a dict of its fields, an
 integer an int, an array of bytes is bytes. While a view is *recording* (inside `apply` and `facts`) a write becomes a `MapWrite`, and
-reads see it; otherwise it goes to the kernel at once. Maps are opened at first use: they may come into being later than the cube.
+reads see it; otherwise it goes to the kernel at once. Maps are opened at first use: they may come into being later than the cube. One of
+another layout, of programs of another version, is none.
 
 An entry of an array cannot be removed; deleting one writes zeros. Values of per-CPU maps are read by `percpu`, all at once.
 """
@@ -42,6 +43,7 @@ class MapShape:
     key: Layout
     value: Layout
     max_entries: int
+    described: str  # what a map must be to be this one (Map.fits)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Shapes:
                         shapes.cfg.update((k, v) for k, v in cfg.items() if not k.startswith("pcn_"))
                     elif not spec.data and name not in FRAMEWORK_MAPS and not name.startswith("pcn_"):
                         key, value = spec.key_layout, spec.value_layout
-                        shapes.maps[name] = MapShape(spec.type, key, value, spec.max_entries)
+                        shapes.maps[name] = MapShape(spec.type, key, value, spec.max_entries, spec.describe())
         return shapes
 
 
@@ -263,8 +265,11 @@ class MapViews:
         self._open.clear()
 
     def _opened(self, name: str) -> Map | None:
-        kernel = self._open.get(name) or Map.find(self._pins / name)
-        if kernel is not None:
+        kernel = self._open.get(name)
+        if kernel is None and (kernel := Map.find(self._pins / name)):
+            if not kernel.fits(self._views[name].shape.described):
+                kernel.close()
+                return None
             self._open[name] = kernel
         return kernel
 

@@ -148,7 +148,7 @@ class Worlds:
             if known is None or known[0] is not entry or known[1] != more:
                 sizes = installed.cls.sizes(entry.config)
                 for one in built.values():
-                    self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes, one.piece))
+                    self._loads.setdefault((entry.uuid, one.unit), Load(entry.service, one.data, sizes, installed.cls.learned, one.piece))
                 units, floods, egress, _ = more
                 spec = wishes.granted(replace(entry.bare, units=units, floods=floods, egress=egress))
                 self._specs[entry.uuid] = known = (entry, more, spec)

@@ -32,6 +32,7 @@ class Bridge(Cube[BridgeConfig]):
     """A VLAN bridge with spanning tree"""
 
     config = BridgeConfig
+    learned = ("fdb", "bridge_groups")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -43,6 +43,7 @@ class Ddosmitigator(Cube[DdosmitigatorConfig]):
     """DDoS Mitigator Service"""
 
     config = DdosmitigatorConfig
+    learned = ("buckets", "hitters")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

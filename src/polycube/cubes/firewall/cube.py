@@ -54,6 +54,7 @@ class Firewall(Cube[FirewallConfig]):
     """A stateful packet filter for IPv4 and IPv6."""
 
     config = FirewallConfig
+    learned = ("sessions",)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -26,6 +26,7 @@ class Lbdsr(Balancer[LbdsrConfig]):
 
     config = LbdsrConfig
     backends = "backends"
+    learned = ("flows",)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

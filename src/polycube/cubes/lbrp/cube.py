@@ -31,6 +31,7 @@ class Lbrp(Balancer[LbrpConfig]):
 
     config = LbrpConfig
     backends = "targets"
+    learned = ("sessions", "returns", "affinities", "clients")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -52,6 +52,7 @@ class Nat(Cube[NatConfig]):
 
     config = NatConfig
     layer = -10  # nearer to the router than what filters by outside addresses
+    learned = ("sessions", "twins", "mappings")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

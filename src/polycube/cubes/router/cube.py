@@ -34,6 +34,7 @@ class Router(Cube[RouterConfig]):
     """An IPv4 and IPv6 router."""
 
     config = RouterConfig
+    learned = ("neighbours4", "neighbours6")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

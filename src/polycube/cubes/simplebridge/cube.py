@@ -34,6 +34,7 @@ class Simplebridge(Cube[SimplebridgeConfig]):
     """Simple L2 Bridge Service"""
 
     config = SimplebridgeConfig
+    learned = ("fdb",)
 
     @property
     def fdb(self) -> Fdb:
