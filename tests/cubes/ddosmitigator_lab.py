@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 from scapy.layers.inet import IP, UDP
@@ -25,6 +26,19 @@ TARGET = {4: "10.0.0.1", 6: "2001:db8::1"}
 SIZE = 1024
 
 
+SLOWLY = 1000
+
+
+@dataclass
+class Slowly:
+    """The map of rates, each a thousandth of what is configured: no token comes back while a test runs, however long that takes."""
+
+    limits: Any
+
+    def __setitem__(self, slot: int, value: dict[str, dict[str, int]]) -> None:
+        self.limits[slot] = {what: {name: number * SLOWLY for name, number in rate.items()} for what, rate in value.items()}
+
+
 class Mitigator:
     """The cube under test, configured as its control plane would do it."""
 
@@ -41,7 +55,7 @@ class Mitigator:
         """Puts lists in the place of those that were there: `blacklist_src=[{"ip": "10.0.0.1"}]`, or texts of prefixes alone."""
         data = {name.replace("_", "-"): [{"ip": one} if isinstance(one, str) else one for one in these] for name, these in lists.items()}
         after = DdosmitigatorConfig.model_validate({"name": "d1", "blacklist-size": SIZE, **data}, by_alias=True)
-        Rules(self.tables, self.maps["limits"]).write(Diff(self.config, after))
+        Rules(self.tables, Slowly(self.maps["limits"])).write(Diff(self.config, after))
         self.config = after
 
     def detect(self, **detection: Any) -> None:
