@@ -2,6 +2,7 @@
 """Programs: what the kernel says of them, and test runs."""
 
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from bpflab import Compile, Load, Veth
 
-from polycube.bpf import BpfError, Map, Object, Program, XdpMode, sk_buff, u32, xdp_md
+from polycube.bpf import BpfError, Map, Object, Program, XdpMode, grace, quiesce, sk_buff, u32, xdp_md
 from polycube.bpf.lib import check, lib
 from polycube.bpf.link import Link
 
@@ -211,3 +212,13 @@ def test_offsets_in_the_code_are_those_of_the_running_kernel(kernel: Callable[[s
 def test_large_frames_come_back_whole(load: Load) -> None:
     with load(SOURCE).program("without_maps") as program:
         assert len(program.test_run(bytes(3000)).data) == 3000
+
+
+def test_waiting_for_programs_leaves_the_thread_as_it_was() -> None:
+    def state() -> tuple[object, ...]:
+        return os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0), os.getpriority(os.PRIO_PROCESS, 0)
+
+    before = state()
+    quiesce()
+    grace()
+    assert state() == before

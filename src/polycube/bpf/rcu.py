@@ -7,11 +7,12 @@ import ctypes
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _libc = ctypes.CDLL(None, use_errno=True)
-_REALTIME = Path("/sys/kernel/realtime")
+_REALTIME = Path("/sys/kernel/realtime").exists()
 
 
 def grace() -> None:
@@ -23,22 +24,19 @@ def grace() -> None:
 
 def quiesce() -> None:
     """The same in microseconds, for programs of network hooks: they can't be preempted, so a CPU that runs this thread has ended what it
-    ran before. Where the thread may not visit all CPUs, or programs can be preempted (PREEMPT_RT), it is `grace`."""
+    ran before. Where the thread may not visit all CPUs, or programs can be preempted (PREEMPT_RT), it is `grace`. The thread goes before
+    others meanwhile: in their turn, it would be kept waiting at each CPU that is busy."""
     allowed = os.sched_getaffinity(0)
-    if len(allowed) < len(_online()) or _REALTIME.exists():
+    if len(allowed) < (os.cpu_count() or 1) or _REALTIME:
         grace()
         return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     try:
         for cpu in allowed:
             os.sched_setaffinity(0, {cpu})
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def _online() -> list[int]:
-    """CPUs that run anything: "0-3,8" of sysfs."""
-    found: list[int] = []
-    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, policy, priority)

@@ -14,7 +14,8 @@ import asyncio
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -64,7 +65,7 @@ class PortFacts:
 
     def as_data(self) -> dict[str, Any]:
         """For the way to a worker."""
-        return asdict(self)
+        return {**vars(self), "netdev": self.netdev and vars(self.netdev)}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> PortFacts:
@@ -259,6 +260,7 @@ class Cube(Generic[C]):
         return cls.__module__.split(".")[-2]
 
     @classmethod
+    @cache
     def function(cls) -> Function:
         """The data plane that stands beside the class."""
         module = sys.modules[cls.__module__]
@@ -268,7 +270,8 @@ class Cube(Generic[C]):
     @classmethod
     def function_of(cls, config: C) -> Function:
         """The data plane of one instance."""
-        return replace(cls.function(), code=cls.code(config), span=getattr(config, "span", False))
+        function, code, span = cls.function(), cls.code(config), getattr(config, "span", False)
+        return replace(function, code=code, span=span) if code or span else function
 
     @classmethod
     def actions(cls) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Installed:
     def config(self) -> type[CubeConfig]:
         return self.cls.config
 
-    @property
+    @cached_property
     def transparent(self) -> bool:
         return issubclass(self.config, TransparentCube)
 
@@ -47,7 +47,7 @@ class Installed:
     def function(self) -> Function:
         return self.cls.function()
 
-    @property
+    @cached_property
     def description(self) -> str:
         return (self.cls.__doc__ or "").strip().partition("\n")[0]
 

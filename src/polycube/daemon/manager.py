@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from polycube import __version__
+from polycube.core.cube import Cube
 from polycube.core.registry import Installed
 from polycube.core.waysin import INTERNAL
 from polycube.daemon import closer
@@ -224,6 +225,8 @@ class Manager:
     async def _forget(self, change: EditCube) -> bool:
         """Has a cube forget what the deletions of a request mean: one learned element, or all of a list."""
         entry, forgotten = self._keeper.entries.get(change.name), False
+        if entry and self._installed[entry.service].cls.forget is Cube.forget:  # it learns nothing that could be forgotten
+            return False
         for edit in change.edits if entry else ():
             assert entry
             target = resolve(type(entry.config), edit.path)

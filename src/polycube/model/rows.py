@@ -61,6 +61,11 @@ def _own(node: Node) -> dict[str, Any]:
     return own
 
 
+def _own_alike(old: Node, new: Node) -> bool:
+    """Whether all that is in their rows are the same objects: edits share what they do not touch."""
+    return all(getattr(old, one.attr) is getattr(new, one.attr) for one in stored(type(new)) if one.kind is not Kind.LIST)
+
+
 def _lists(node: Node, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Keyed[Node]]]:
     """The lists of a node and of its containers."""
     found: list[tuple[tuple[str, ...], Keyed[Node]]] = []
@@ -102,8 +107,7 @@ def _compare(old: Node | None, new: Node | None, path: tuple[str, ...], upserts:
         if old != new:
             upserts[path_text(path)] = _row(new)
         return
-    row = _row(new)
-    if _row(old) != row:
+    if not _own_alike(old, new) and (row := _row(new)) != _row(old):
         upserts[path_text(path)] = row
     before, after = dict(_lists(old, path)), dict(_lists(new, path))
     for at in {**before, **after}:

@@ -98,6 +98,8 @@ class Chains:
         """Those of a chain, in order. Equal ones are the same object, which makes comparing them cheap."""
         before, found = self._made.get(chain.name, ((), []))
         kept = chain.rule.kept
+        if kept is before:
+            return found
         first, last = ends(before, kept)
         gone, came = before[first : len(before) - last], kept[first : len(kept) - last]
         found = [*found[:first], *map(self._made_of, came), *found[len(found) - last :]]

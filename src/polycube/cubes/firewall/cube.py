@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from polycube.bpf import RingBuffer
@@ -320,9 +321,10 @@ class Firewall(Cube[FirewallConfig]):
 
     def _find(self, rules: Sequence[Body], rule: Timed, where: str) -> int:
         """Place of the first rule with this content; the action counts if it is given."""
-        names = [name for name in FIELDS if name not in _NO_CONTENT and (name != "action" or rule.action is not None)]
+        content = itemgetter(*(name for name in FIELDS if name not in _NO_CONTENT and (name != "action" or rule.action is not None)))
+        wanted = content(rule.__dict__)
         for at, one in enumerate(rules):
-            if all(one.__dict__[name] == rule.__dict__[name] for name in names):
+            if content(one.__dict__) == wanted:
                 return at
         raise _refused(where, "no matching rule to delete")
 

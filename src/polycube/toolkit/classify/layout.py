@@ -6,9 +6,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from polycube.toolkit.classify.rule import ADDRESS_BITS, NUMBER_BITS, Space
-from polycube.toolkit.classify.space import Class
 from polycube.toolkit.classify.table import SLOTS, Dirty, Entry, Table
 
 ROW_WORDS, SPARSE = 64, 4
@@ -26,6 +26,7 @@ _VECTOR = struct.Struct(f"<{SLOTS // 64}Q")
 _RULE = struct.Struct("<BBHIII")
 _TABLE = struct.Struct("<7I")
 _U32 = struct.Struct("<I")
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
 RULE_SIZE = _RULE.size
 
 # Of the maps whose entries come and go: to which side a key belongs
@@ -141,15 +142,17 @@ class Side:
             wanted: frozenset[int] = frozenset()
             value = None
             if one is not None:
-                words = dict(_words(one.vector))
-                dense = len(words) > SPARSE
-                if dense:
-                    wanted = frozenset(at // ROW_WORDS for at in words)
+                words = dict(islice(_words(one.vector), SPARSE + 1))
+                if len(words) > SPARSE:
+                    whole, mask = one.vector.to_bytes(SLOTS // 8, "little"), _any(one.vector)
+                    width = ROW_WORDS // 8
+                    wanted = frozenset(row for row in range(len(mask) // width) if any(mask[row * width : (row + 1) * width]))
                     self.rows[number] = wanted
-                    whole = one.vector.to_bytes(SLOTS // 8, "little")
                     for row in wanted:
                         rows.append((_ROW_KEY.pack(self.number, number, row), whole[row * _ROW.size : (row + 1) * _ROW.size]))
-                value = _class(one, {} if dense else words, dense)
+                    value = _class(number, mask, {}, dense=True)
+                else:
+                    value = _class(number, sum(1 << at for at in words).to_bytes(SLOTS // 64 // 8, "little"), words)
             rows += [(_ROW_KEY.pack(self.number, number, row), None) for row in there - wanted]
             classes.append((_CLASS_KEY.pack(self.number, number), value))
         return {"cls_classes": classes, "cls_rows": rows}
@@ -157,9 +160,8 @@ class Side:
 
 def nothing() -> dict[str, list[Write]]:
     """The class and the row of values that no matcher lists: they must be there before anything is classified."""
-    none = Class(0, 0, 0)
     return {
-        "cls_classes": [(_CLASS_KEY.pack(0, 0), _class(none, {}, False))],
+        "cls_classes": [(_CLASS_KEY.pack(0, 0), _class(0, bytes(SLOTS // 64 // 8), {}))],
         "cls_rows": [(_ROW_KEY.pack(0, 0, 0), bytes(_ROW.size))],
     }
 
@@ -182,13 +184,13 @@ def _words(vector: int) -> Iterator[tuple[int, int]]:
 
 
 def _any(vector: int) -> bytes:
-    mask = 0
-    for at, _ in _words(vector):
-        mask |= 1 << at
-    return mask.to_bytes(SLOTS // 64 // 8, "little")
+    """A bit for each word: whether it is not 0."""
+    flags = bytes(map(bool, _VECTOR.unpack(vector.to_bytes(SLOTS // 8, "little"))))
+    return int(flags[::-1].translate(_DIGITS), 2).to_bytes(len(flags) // 8, "little")
 
 
-def _class(one: Class, words: dict[int, int], dense: bool) -> bytes:
+def _class(number: int, mask: bytes, words: Mapping[int, int], *, dense: bool = False) -> bytes:
+    """`mask`: which words are not 0; `words`: those, unless they are in rows."""
     places = [*words, *[0xFFFF] * (SPARSE - len(words))]
     values = [*words.values(), *[0] * (SPARSE - len(words))]
-    return _any(one.vector) + struct.pack(f"<II{SPARSE}H{SPARSE}Q", one.number, dense, *places, *values)
+    return mask + struct.pack(f"<II{SPARSE}H{SPARSE}Q", number, dense, *places, *values)

@@ -65,13 +65,13 @@ def _ascending(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return found[::-1]
 
 
-def place(slots: list[Any], limit: int) -> tuple[int, int]:
-    """Fills in the None of a list of ascending places below `limit`; moves others where there is no room. There must be as many places.
-    Returns the part of the list that may have changed."""
-    at, low, high = 0, len(slots), 0
-    while at < len(slots):
+def place(slots: list[Any], limit: int, first: int, last: int) -> tuple[int, int]:
+    """Fills in the None of a list of ascending places below `limit`, which are all from `first` to `last`; moves others where there is no
+    room. There must be as many places. Returns the part of the list that may have changed."""
+    at, low, high = first, len(slots), 0
+    while at < last:
         try:
-            at = slots.index(None, at)
+            at = slots.index(None, at, last)
         except ValueError:
             break
         end = at

@@ -275,11 +275,9 @@ class Ranges(Space):
             one = self.where[first]
             return one.number if one else 0
         found: list[int] = []
-        while len(found) < 256:
-            end = min(self.starts[first + 1], high + 1) if first + 1 < len(self.starts) else high + 1
-            one = self.where[first]
+        last = bisect_right(self.starts, high)
+        for one, end in zip(self.where[first:last], [*self.starts[first + 1 : last], high + 1], strict=True):
             found += [one.number if one else 0] * (end - low - len(found))
-            first += 1
         return found
 
     def _inside(self, element: Element) -> Iterator[Class]:

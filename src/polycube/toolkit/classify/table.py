@@ -85,6 +85,7 @@ class Table:
         self.dirty = (Dirty(bases=set(Space)), Dirty(bases=set(Space)))
         self.new_counters: list[int] = []  # taken since the last call of `sides`; to be zeroed
         self.old_counters: dict[Any, list[int]] = {}  # by key: of rules that went, free as soon as that stands
+        self._slots: list[int] = []  # of the entries
         self._matchers: dict[Kind, Matcher] = {}
         self._sets: Sets = {}
 
@@ -101,11 +102,11 @@ class Table:
         first, last = order.ends(self.rules, rules)
         old, new = self.entries[first : len(self.entries) - last], rules[first : len(rules) - last]
         pairs = {first + to: first + at for to, at in order.kept([one.rule.key for one in old], [one.key for one in new]).items()}
-        slots: list[Any] = [entry.slot for entry in self.entries[:first]]
-        slots += [self.entries[pairs[at]].slot if at in pairs else None for at in range(first, first + len(new))]
-        slots += [entry.slot for entry in self.entries[len(self.entries) - last :]]
-        low, high = order.place(slots, self.limit)
         end = first + len(new)
+        slots: list[Any] = self._slots[: len(self._slots) - last]
+        slots[first:] = [self.entries[pairs[at]].slot if at in pairs else None for at in range(first, end)]
+        slots += self._slots[len(self._slots) - last :]
+        low, high = order.place(slots, self.limit, first, end)
         low, high = min(low, first), max(high, end)
         shift = len(self.entries) - len(rules)
         pairs.update({at: at for at in range(low, first)})
@@ -137,7 +138,7 @@ class Table:
             entry.rule, entry.slot = rule, slot
             entries.append(entry)
         self.entries[low : high + shift] = entries
-        self.rules = list(rules)
+        self.rules, self._slots = list(rules), slots
         self._settle(toggles)
         return True
 
