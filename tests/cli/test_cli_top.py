@@ -29,6 +29,8 @@ polycube_port_rx_bytes_total{{{port}}} {packets * 100}.0
 polycube_port_tx_packets_total{{{port}}} {packets // 2} 1700000000
 polycube_port_tx_bytes_total{{{port}}} 1e3
 polycube_cube_drops_total{{cube="r1",service="svc",reason="no-route"}} {packets // 10}
+polycube_cube_handler_seconds_total{{cube="r1",service="svc",handler="ingress"}} {packets * 5e-8}
+polycube_cube_handler_packets_total{{cube="r1",service="svc",handler="ingress"}} {packets}
 polycube_port_rx_packets_created{{{port}}} 5
 other_metric 3
 """
@@ -45,6 +47,7 @@ def test_metrics_are_read_out_of_the_text_format() -> None:
     assert parse_metrics(metrics(10)) == {
         ("port", "r1", "p1"): [10.0, 1000.0, 5.0, 1000.0],
         ("drop", "r1", "no-route"): [1.0],
+        ("time", "r1", "ingress"): [10.0, pytest.approx(5e-7)],
     }
     odd = 'polycube_port_rx_packets_total{port="a\\"b}\\\\",cube="c,1"} 1\npolycube_port_rx_packets_total{broken\n'
     assert parse_metrics(odd) == {("port", "c,1", 'a"b}\\'): [1.0, 0.0, 0.0, 0.0]}
@@ -56,6 +59,14 @@ def test_rates_are_differences_over_time_and_a_new_cube_starts_at_nought() -> No
     rates = difference(before, {key: [40.0, 10.0, 0.0, 0.0], drop: [6.0]}, 2.0)
     assert rates == {key: [20.0, 5.0, 0.0, 0.0], drop: [3.0]}
     assert difference({}, before, 1.0) == {key: [0.0, 0.0, 0.0, 0.0]}
+
+
+def test_handlers_have_nanoseconds_a_packet() -> None:
+    key, idle = ("time", "c", "ingress"), ("time", "c", "egress")
+    before, now = {key: [100.0, 1e-6], idle: [7.0, 1e-6]}, {key: [300.0, 41e-6], idle: [7.0, 1e-6]}
+    rates = difference(before, now, 2.0)
+    assert rates == {key: [100.0, pytest.approx(200.0)], idle: [0.0, 0.0]}
+    assert block(rates, "") == "time c ingress 100 200\n"
 
 
 def test_lines_for_a_pipe_begin_with_their_kind() -> None:
@@ -82,7 +93,7 @@ def test_top_prints_plain_lines_into_a_pipe_and_ends_after_count(ctl: Ctl, count
     done = ctl("top", "-interval", "0.1", "-count", "2")
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split(" ") for line in done.stdout.splitlines()]
-    assert [line[:3] for line in lines] == [["port", "r1", "p1"], ["drop", "r1", "no-route"]] * 2
+    assert [line[:3] for line in lines] == [["port", "r1", "p1"], ["drop", "r1", "no-route"], ["time", "r1", "ingress"]] * 2
     packets, octets = int(lines[0][3]), int(lines[0][4])
     assert 0 < packets <= STEP / 0.1 and octets == pytest.approx(packets * 100, rel=0.05)
     assert len(counting.seen) == 3
@@ -140,7 +151,7 @@ def test_top_redraws_on_a_terminal_and_gives_the_cursor_back(counting: FakeDaemo
     os.close(outer)
     assert top.wait(30) == 0
     text = shown.decode()
-    assert text.count("\033[H") == 3 and "RX pps" in text and "no-route" in text and "p1" in text
+    assert text.count("\033[H") == 3 and "RX pps" in text and "no-route" in text and "p1" in text and "ns/packet" in text
     assert text.index("\033[?25l") < text.index("\033[?25h")
 
 

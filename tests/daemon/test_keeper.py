@@ -54,7 +54,7 @@ class NoKernel:
     def reset_port(self, id: int) -> None:
         return
 
-    reset_drops = reset_port
+    reset_cube = reset_port
 
 
 class NoStore:

@@ -10,7 +10,7 @@ import pytest
 from scenes import chain, clear
 
 from polycube.testing.daemon import Daemon
-from polycube.testing.hosts import Host, Lab
+from polycube.testing.hosts import Host, Lab, eventually
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,29 @@ def test_tables_and_the_cost_of_packets_are_measured_on_request(daemon: Daemon, 
     for host in hosts:
         assert any(f'netdev="{host.netdev}"' in labels for labels in costs)
         assert any(f'netdev="{host.netdev}"' in labels and rate > 10 for labels, rate in rates.items())
+    clear(daemon)
+
+
+@pytest.mark.parametrize("type", ["TC", "XDP_SKB"])
+def test_what_packets_take_in_a_cube_is_counted_while_that_is_asked_for(daemon: Daemon, hosts: list[Host], type: str) -> None:
+    def times(what: str) -> dict[str, float]:
+        return values(daemon, "", f"polycube_cube_handler_{what}_total")
+
+    key = 'cube="br1",handler="ingress",service="simplebridge"'
+    chain(daemon, hosts[:1], hosts[1:], type)
+    with hosts[0].pinging(hosts[1]) as pinging:
+        pinging.answers()
+        assert times("packets") == {}
+        daemon.patch("simplebridge/br1", {"timing": True})
+        eventually(lambda: times("packets")[key] > 2)
+        eventually(lambda: any(one["kind"] == "fused" and "br1" in one["cubes"] for one in daemon.get("units")))
+        fused = times("packets")[key]
+        eventually(lambda: times("packets")[key] > fused + 2)
+        assert set(times("packets")) == {key, key.replace("ingress", "egress")}
+        assert times("seconds")[key] > 0
+        daemon.patch("simplebridge/br1", {"timing": False})
+        assert times("packets") == {}
+        pinging.answers()
     clear(daemon)
 
 

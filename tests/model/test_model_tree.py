@@ -95,6 +95,7 @@ def test_a_dump_without_overlay_leaves_out_what_is_unset_or_empty():
         "name": "r",
         "type": "TC",
         "loglevel": "INFO",
+        "timing": False,
         "ports": [{"name": "p", "ip": "::1/64"}],
         "shadow": False,
         "span": False,
@@ -146,7 +147,7 @@ def test_a_row_holds_an_entry_and_nested_lists_have_rows_of_their_own():
         },
     )
     assert rows(router) == {
-        "": '{"name":"r","type":"TC","loglevel":"INFO","shadow":false,"span":false}',
+        "": '{"name":"r","type":"TC","loglevel":"INFO","timing":false,"shadow":false,"span":false}',
         "ports/p": '{"name":"p","tcubes":[]}',
         "ports/p/secondaryip/10.0.0.1%2F24": '{"ip":"10.0.0.1/24"}',
         "route/10.0.0.0%2F8/::1": '{"network":"10.0.0.0/8","nexthop":"::1","pathcost":1}',
@@ -250,5 +251,5 @@ def test_a_model_exports_json_schema():
 
 def test_members_are_in_the_order_of_declaration_with_common_ones_first():
     assert list(members(Router)) == [
-        "name", "uuid", "type", "service-name", "loglevel", "ports", "shadow", "span", "route", "arp-table",
+        "name", "uuid", "type", "service-name", "loglevel", "timing", "ports", "shadow", "span", "route", "arp-table",
     ]  # fmt: skip

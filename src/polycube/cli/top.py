@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`polycubectl top`: packets and bytes per second of every port, by the difference of two readings of the metrics.
+"""`polycubectl top`: packets and bytes per second of every port, by the difference of two readings of the metrics; and of cubes with
+`timing=true` what a packet takes in their handlers.
 
 On a terminal the picture is drawn over the last one, busiest port first. In a pipe each reading is a block of lines to
-be cut at spaces: `port CUBE PORT rx-packets/s rx-bytes/s tx-packets/s tx-bytes/s` and `drop CUBE REASON packets/s`.
+be cut at spaces: `port CUBE PORT rx-packets/s rx-bytes/s tx-packets/s tx-bytes/s`, `drop CUBE REASON packets/s` and
+`time CUBE HANDLER packets/s nanoseconds/packet`.
 A daemon that goes away is waited for; the counters live in the kernel, so the first rates after its return are the
 averages of the whole gap.
 """
@@ -22,14 +24,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polycube.cli.config import Config
 
-    Key = tuple[str, str, str]  # "port" or "drop", cube, port or reason
+    Key = tuple[str, str, str]  # "port", "drop" or "time"; cube; port, reason or handler
     Sample = dict[Key, list[float]]
 
 USAGE = "Bad syntax, usage: top [-interval SECONDS] [-count N]"
-PORT_COUNTERS = tuple(f"polycube_port_{name}_total" for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"))
-DROP_COUNTER = "polycube_cube_drops_total"
-PORT_COLUMNS = ["CUBE", "PORT", "RX pps", "RX B/s", "TX pps", "TX B/s"]
-DROP_COLUMNS = ["CUBE", "DROP REASON", "pps"]
+KINDS = {  # the label that tells one from the others, and the counters
+    "port": ("port", [f"polycube_port_{name}_total" for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")]),
+    "drop": ("reason", ["polycube_cube_drops_total"]),
+    "time": ("handler", [f"polycube_cube_handler_{name}_total" for name in ("packets", "seconds")]),
+}
+COUNTERS = {name: (kind, label, place, len(names)) for kind, (label, names) in KINDS.items() for place, name in enumerate(names)}
+COLUMNS = {
+    "port": ["CUBE", "PORT", "RX pps", "RX B/s", "TX pps", "TX B/s"],
+    "drop": ["CUBE", "DROP REASON", "pps"],
+    "time": ["CUBE", "HANDLER", "pps", "ns/packet"],
+}
 TIMEOUT = 5.0
 
 
@@ -92,20 +101,17 @@ def read(client: Client) -> Sample:
 
 
 def parse_metrics(text: str) -> Sample:
-    """The counters of ports and drops out of the Prometheus text format."""
+    """The counters of ports, drops and handlers out of the Prometheus text format."""
     sample: Sample = {}
     for line in text.splitlines():
         name, brace, rest = line.partition("{")
-        if not brace or (name not in PORT_COUNTERS and name != DROP_COUNTER):
+        if not brace or name not in COUNTERS:
             continue
         labels, value = parse_labels(rest)
         if value is None:
             continue
-        if name == DROP_COUNTER:
-            sample.setdefault(("drop", labels.get("cube", ""), labels.get("reason", "")), [0.0])[0] += value
-        else:
-            counters = sample.setdefault(("port", labels.get("cube", ""), labels.get("port", "")), [0.0] * 4)
-            counters[PORT_COUNTERS.index(name)] += value
+        kind, label, place, size = COUNTERS[name]
+        sample.setdefault((kind, labels.get("cube", ""), labels.get(label, "")), [0.0] * size)[place] += value
     return sample
 
 
@@ -139,6 +145,8 @@ def difference(before: Sample, now: Sample, seconds: float) -> Sample:
         earlier = before.get(key, [0.0] * len(values) if key[0] == "drop" else values)
         deltas = [value - old if value >= old else value for value, old in zip(values, earlier, strict=True)]
         rates[key] = [delta / max(seconds, 1e-6) for delta in deltas]
+        if key[0] == "time":  # not seconds a second, but nanoseconds a packet
+            rates[key][1] = 1e9 * deltas[1] / deltas[0] if deltas[0] else 0.0
     return rates
 
 
@@ -162,12 +170,12 @@ def picture(rates: Sample, away: str, url: str) -> str:
         lines += ["", paint.mark("daemon away", "31"), away]
     else:
         busy = sorted(rates.items(), key=lambda item: (-item[1][0] - (item[1][2:3] or [0.0])[0], item[0]))
-        lines += ["", *section(PORT_COLUMNS, [item for item in busy if item[0][0] == "port"], paint)]
-        drops = [item for item in busy if item[0][0] == "drop" and item[1][0]]
-        if drops:
-            lines += ["", *section(DROP_COLUMNS, drops, paint)]
-        if len(lines) == 2:
-            lines.append("no ports")
+        for kind, columns in COLUMNS.items():
+            items = [(key, values) for key, values in busy if key[0] == kind and (kind == "port" or values[0])]
+            if items:
+                lines += ["", *section(columns, items, paint)]
+        if len(lines) == 1:
+            lines += ["", "no ports"]
     try:
         height = os.get_terminal_size(sys.stdout.fileno()).lines
     except OSError:

@@ -68,6 +68,13 @@ def framework_bitcode(name: str, hook: Hook, function: Function | None = None) -
     return existing(COMPILER / f"{variant}.{hook}.bc", variant, hook)
 
 
+def _clock(function: Function, hook: Hook) -> tuple[bytes, ...]:
+    """What is linked with a function that is timed."""
+    if not function.timed:
+        return ()
+    return (framework_bitcode("timed_egress" if has_egress(function, hook) else "timed", hook).read_bytes(),)
+
+
 def plain_bitcode(function: Function, hook: Hook) -> bytes:
     """The bitcode of a function that has no code of an instance."""
     return function_bitcode(function, hook).read_bytes()
@@ -79,12 +86,12 @@ def recipe(spec: Spec, bitcode: Callable[[Function, Hook], bytes] = plain_bitcod
         return Recipe(existing(spec.folder / f"{spec.name}.{spec.hook}.bc", spec.name, spec.hook).read_bytes())
     if isinstance(spec, UnitSpec):
         frame = framework_bitcode("unit", spec.hook, spec.function).read_bytes()
-        return Recipe(frame, (Part("", (bitcode(spec.function, spec.hook),)),))
+        return Recipe(frame, (Part("", (bitcode(spec.function, spec.hook), *_clock(spec.function, spec.hook))),))
     frame = framework_bitcode("fused", spec.hook).read_bytes()
     parts = []
     for number, cube in enumerate(spec.cubes):
         member = framework_bitcode("member", spec.hook, cube.function).read_bytes()
-        parts.append(Part(prefix(number), (member, bitcode(cube.function, spec.hook))))
+        parts.append(Part(prefix(number), (member, bitcode(cube.function, spec.hook), *_clock(cube.function, spec.hook))))
     return Recipe(frame, tuple(parts), glue(spec))
 
 

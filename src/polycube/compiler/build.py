@@ -31,6 +31,7 @@ FLAGS = ("-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", "-emit
 VARIANTS = {
     COMPILER / "unit.bpf.c": {"transparent": "PCN_TRANSPARENT", "span": "PCN_SPAN"},
     COMPILER / "member.bpf.c": {"transparent": "PCN_TRANSPARENT"},
+    COMPILER / "timed.bpf.c": {"egress": "PCN_TIMED_EGRESS"},
 }
 MULTIARCH = sysconfig.get_config_var("MULTIARCH")  # asked for here, not in a thread: its lazy initialisation is not thread-safe
 

@@ -39,6 +39,7 @@ class Function:
     hooks: frozenset[Hook] = ALL_HOOKS
     code: tuple[Code, ...] = ()
     span: bool = False  # with copies of all frames for the cube's namespace; the unit of one only
+    timed: bool = False  # with a clock around its handlers
 
     @property
     def source(self) -> Path:

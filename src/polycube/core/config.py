@@ -66,6 +66,7 @@ class CubeConfig(Node):
     type: CubeType = leaf("Hook of the cube", default=CubeType.TC, init_only=True)
     service_name: str | None = leaf("Service of the cube", default=None, init_only=True)
     loglevel: LogLevel = leaf("What the cube logs: this level and graver ones", default=LogLevel.INFO)
+    timing: bool = leaf("Whether the time that packets take in the cube is measured", default=False)
 
 
 class StandardCube(CubeConfig):

@@ -271,7 +271,7 @@ class Cube(Generic[C]):
     def function_of(cls, config: C) -> Function:
         """The data plane of one instance."""
         function, code, span = cls.function(), cls.code(config), getattr(config, "span", False)
-        return replace(function, code=code, span=span) if code or span else function
+        return replace(function, code=code, span=span, timed=config.timing) if code or span or config.timing else function
 
     @classmethod
     def actions(cls) -> dict[str, str]:

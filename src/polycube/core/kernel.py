@@ -21,6 +21,7 @@ from polycube.bpf import AttachType, Link, Map, MapType, Object, Program, XdpMod
 from polycube.core.datalog import LOGS
 from polycube.core.fusedunits import PROGRAM as FUSED_PROGRAM
 from polycube.core.fusedunits import FusedUnits
+from polycube.core.handlertime import HANDLERS, TIMES
 from polycube.core.loading import Loader
 from polycube.core.netdevs import Netdevs
 from polycube.core.openmaps import OpenMaps
@@ -316,12 +317,13 @@ class Kernel:
         if counters:
             counters.set(u32(id), bytes(counters.info.value_size))
 
-    def reset_drops(self, cube: int) -> None:
-        """Drop reasons of a cube begin at zero."""
-        drops = self._counting("pcn_drops")
-        if drops:
-            for reason in range(REASONS):
-                drops.set(u32(cube * REASONS + reason), bytes(8))
+    def reset_cube(self, cube: int) -> None:
+        """Drop reasons and times of a cube begin at zero."""
+        for name, rows in (("pcn_drops", REASONS), (TIMES, len(HANDLERS))):
+            counters = self._counting(name)
+            if counters:
+                for row in range(rows):
+                    counters.set(u32(cube * rows + row), bytes(counters.info.value_size))
 
     # ---- what all cubes share ----
 

@@ -248,7 +248,7 @@ class Keeper:
             for id in {*entry.ids, *(id for _, id in entry.ports.values())} - known - {0}:
                 self.kernel.reset_port(id)
             if entry.number not in numbers:
-                self.kernel.reset_drops(entry.number)
+                self.kernel.reset_cube(entry.number)
 
     async def _execute(self, steps: Plan, draft: Draft) -> list[Operation]:
         try:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from polycube.bpf import Map, u32
+from polycube.core.handlertime import HANDLERS, TIMES, handler_time
 from polycube.core.kernel import REASONS
 from polycube.model import measured
 
@@ -80,6 +81,7 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         yield from self._ports()
         yield self._drops()
+        yield from self._times()
         yield from self._workers()
         yield from self._of_models()
         yield from self._units()
@@ -119,6 +121,17 @@ class _Collector:
         for (cube, reason), count in drop_counts(self.keeper, self.reasons).items():
             family.add_metric([cube, services.get(cube, ""), reason], count)
         return family
+
+    def _times(self) -> Iterator[Metric]:
+        labels = ["cube", "service", "handler"]
+        seconds = CounterMetricFamily("polycube_cube_handler_seconds", "Time in a handler of a cube that is timed", labels=labels)
+        packets = CounterMetricFamily("polycube_cube_handler_packets", "Packets in that time", labels=labels)
+        with counters_of(self.keeper, TIMES) as times:
+            for entry, handler in ((entry, handler) for entry in self.entries if entry.config.timing for handler in HANDLERS):
+                taken = handler_time(times, entry.number, handler)
+                seconds.add_metric([entry.name, entry.service, handler], taken.nanoseconds / 1e9)
+                packets.add_metric([entry.name, entry.service, handler], taken.packets)
+        yield from (seconds, packets)
 
     def _of_models(self) -> Iterator[Metric]:
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
 from polycube.compiler.function import Function, Hook, UnitSpec
 from polycube.core.fusing import Piece
+from polycube.core.handlertime import HANDLERS, TIMES, HandlerTime, handler_time
 from polycube.core.paths import COPIES
 from polycube.core.slowpath import META_OUT
 from polycube.testing.packets import PacketLike
@@ -154,6 +155,7 @@ class CubeUnderTest:
         self._ring = RingBuffer(self._maps["slowpath"], self._event) if "slowpath" in self._maps else None
         self._copies = RingBuffer(self._maps[COPIES], self._copy) if COPIES in self._maps else None
         self._drops = self._seen = self._drop_counts()
+        self._times = {handler: self._time(handler) for handler in HANDLERS}
         zero = bytes(32)
         for id in self.ids:
             self.stage.maps["pcn_counters"].set(u32(id), zero)
@@ -214,6 +216,11 @@ class CubeUnderTest:
         cpus = self.stage.maps["pcn_counters"].get_percpu(u32(self.ids[port]))
         words = [[int.from_bytes(cpu[i : i + 8], "little") for i in range(0, 32, 8)] for cpu in cpus]
         return Counters(*map(sum, zip(*words, strict=True)))
+
+    def time(self, handler: str = "ingress") -> HandlerTime:
+        """What a handler took since the cube was made: of a `Function` that is timed."""
+        now, before = self._time(handler), self._times[handler]
+        return HandlerTime(now.nanoseconds - before.nanoseconds, now.packets - before.packets)
 
     def drops(self) -> dict[str, int]:
         """Drop counters that are not zero, by reason, since the cube was made."""
@@ -359,6 +366,10 @@ class CubeUnderTest:
     def _load(self, sizes: dict[str, int]) -> Object:
         data = emit(UnitSpec(self.function, self.stage.hook))
         return self.stage.load(data, self.function.name, sizes)
+
+    def _time(self, handler: str) -> HandlerTime:
+        times = self.stage.maps.get(TIMES)
+        return handler_time(times.get_percpu, self.number, handler) if times else HandlerTime()
 
     def _drop_counts(self) -> dict[int, int]:
         counts = {}

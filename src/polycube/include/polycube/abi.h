@@ -56,6 +56,12 @@ struct pcn_counter {
 	__u64 tx_bytes;
 };
 
+/* Of a handler that is timed, per CPU. */
+struct pcn_time {
+	__u64 nanoseconds;
+	__u64 packets;
+};
+
 enum pcn_meta_flag {
 	PCN_META_OUT = 1, /* send out of `port` instead of treating it as received there */
 	PCN_META_TRACE = 2,
