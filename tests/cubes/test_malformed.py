@@ -6,18 +6,17 @@ test_firewall_malformed.py.)"""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from balancer_lab import Lab
 from ddosmitigator_lab import Mitigator
-from firewall_lab import kept
+from malformed_lab import Subject, is_ip, soak
 from nat_lab import EXTERNAL, configure
 
-from polycube.bpf import RingReader, sk_buff, u32, xdp_md
+from polycube.bpf import RingReader
 from polycube.core.slowpath import folded_sum
 from polycube.cubes.dynmon import Dynmon
 from polycube.cubes.dynmon.model import DynmonConfig
@@ -33,31 +32,14 @@ from polycube.cubes.synflood.watch import summed, totals
 from polycube.model import load
 from polycube.testing import malformed
 from polycube.testing.control import ControlPlane
-from polycube.testing.cube import CubeUnderTest
-from polycube.testing.harness import NEXT_NETDEV, NEXT_STACK, Chain, Hook
+from polycube.testing.harness import Chain, Hook
 from polycube.toolkit.frame import IPV4, IPV6, Packet, ethertype
 
-PASS, DROP = {Hook.XDP: {2, 4}, Hook.TC: {0, 0xFFFFFFFF, 7}}, {Hook.XDP: {1}, Hook.TC: {2}}
 VIPS = {version: malformed.HOSTS[version][1] for version in (4, 6)}
 WEB, DNS = (80).to_bytes(2, "big"), (53).to_bytes(2, "big")
 SERVED = {4: {6: WEB, 17: DNS, 1: b"\x08"}, 6: {6: WEB, 17: DNS, 58: b"\x80"}}  # ports; types of ICMP
 OWN = bytes.fromhex("0200000000c1")  # MAC of the balancers' second port
 SIDES = [{"name": "p0", "type": "FRONTEND"}, {"name": "p1", "type": "BACKEND"}]
-
-
-@dataclass
-class Subject:
-    """A cube, and what has to hold of a frame (as it came, whether it passed, as it left) and of all of them at the end."""
-
-    cube: CubeUnderTest
-    right: Callable[[bytes, bool, bytes], bool]
-    sums: Callable[[int], None] = lambda count: None
-    also: list[Any] = field(default_factory=list)
-    direction: str = "ingress"  # of a transparent cube
-
-
-def is_ip(frame: bytes) -> bool:
-    return ethertype(malformed.untagged(frame)) in (IPV4, IPV6)
 
 
 def header(frame: bytes) -> tuple[str, str] | None:
@@ -304,47 +286,6 @@ def dynmon(chain: Chain) -> Subject:
 
 
 SERVICES = [nat, pbforwarder, lbrp, lbdsr, ddosmitigator, synflood, packetcapture, dynmon]
-
-
-@contextmanager
-def standing(hook: Hook, service: Callable[[Chain], Subject]) -> Iterator[tuple[Subject, Any, Callable[[bytes], bytes]]]:
-    """A subject, its program, and the context of a frame."""
-    with Chain(hook) as chain:
-        subject = service(chain)
-        cube, stage = subject.cube, subject.cube.stage
-        for port, id in enumerate(cube.ids):
-            if cube.function.transparent:
-                cube.write_port(port, next=NEXT_STACK, id=id)
-                continue
-            cube.write_port(port, next=NEXT_NETDEV, target=stage.far, id=id)
-            if hook == Hook.XDP:
-                stage.maps["pcn_netdevs"].set(u32(id), u32(stage.far))
-        if not cube.function.transparent:
-            stage.maps["pcn_entries"].set(u32(stage.near), u32(0) + u32(cube.ids[0]))
-        program = cube.program(subject.direction if cube.function.transparent else "entry")
-        with kept(hook, program):
-            yield subject, program, lambda frame: context(hook, frame, stage.near)
-        for one in subject.also:
-            one.close()
-
-
-def context(hook: Hook, frame: bytes, ifindex: int) -> bytes:
-    return xdp_md(len(frame), ingress_ifindex=ifindex) if hook == Hook.XDP else sk_buff(ifindex=ifindex)
-
-
-def soak(hook: Hook, service: Callable[[Chain], Subject], seed: int, count: int) -> None:
-    with standing(hook, service) as (subject, program, context_of):
-        dropped = 0
-        for number, frame in enumerate(malformed.frames(seed, count, least=54 if hook == Hook.TC else 0)):
-            result = program.test_run(frame, context=context_of(frame))
-            assert result.retval in PASS[hook] | DROP[hook], (number, frame.hex())
-            passed = result.retval in PASS[hook]
-            dropped += not passed
-            if not passed and subject.cube.drops().get("extensions", 0):
-                continue  # more headers than are followed
-            assert subject.right(frame, passed, result.data), (number, passed, frame.hex(), result.data.hex(), subject.cube.drops())
-        assert sum(subject.cube.drops().values()) == dropped
-        subject.sums(count)
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda one: one.__name__)

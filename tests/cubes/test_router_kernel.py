@@ -4,6 +4,8 @@
 - 240/4, 169.254/16, and as destinations 0/8, are forwarded by the kernel, and dropped by the router (martians, link-local).
 - The kernel looks at its own addresses as sources in IPv4 only, the router also in IPv6.
 - Errors are another matter: both are silent here about what they drop.
+
+With addresses on VLANs instead of ports, the router must do with tagged packets what the kernel does with the same ones without tags.
 """
 
 from __future__ import annotations
@@ -95,6 +97,18 @@ def neighbours() -> list[dict[str, Any]]:
     return [{"address": address, "mac": HOST[n], "interface": f"p{n}"} for address, n in hosts]
 
 
+TAG = b"\x81\x00\x00\x0a"
+
+
+def tagged(frame: bytes) -> bytes:
+    return frame[:12] + TAG + frame[12:]
+
+
+def in_vlan(port: dict[str, Any]) -> dict[str, Any]:
+    """A port whose addresses are in a VLAN."""
+    return {name: port[name] for name in ("name", "mac")} | {"vlan": [{"vlan": 10, "ip": port["ip"], "secondaryip": port["secondaryip"]}]}
+
+
 def trimmed(frame: bytes) -> bytes:
     """Without what is behind the packet."""
     length = int.from_bytes(frame[16:18], "big") if frame[12:14] == b"\x08\x00" else 40 + int.from_bytes(frame[18:20], "big")
@@ -156,13 +170,14 @@ def kernel(isolated: None) -> Iterator[KernelRouter]:
     made.close()
 
 
-@pytest.fixture
-def lab(cube: Any) -> Lab:
-    return Lab(cube("router", ports=3), config={**CONFIG, "arp-table": neighbours()})
-
-
+@pytest.mark.parametrize("vlan", [False, True], ids=["untagged", "tagged"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_router_does_with_packets_by_chance_what_the_kernel_does(lab: Lab, kernel: KernelRouter, version: int) -> None:
+def test_router_does_with_packets_by_chance_what_the_kernel_does(cube: Any, kernel: KernelRouter, version: int, vlan: bool) -> None:
+    ports: Any = CONFIG["ports"]
+    zone = ".10" if vlan else ""
+    table = [{**one, "interface": one["interface"] + zone} for one in neighbours()]
+    config = {**CONFIG, "ports": [in_vlan(port) for port in ports] if vlan else ports, "arp-table": table}
+    lab = Lab(cube("router", ports=3), config=config)
     chance = random.Random(20261126 + version)
     make, mark = (packet4, mark4) if version == 4 else (packet6, mark6)
     frames = [make(chance, number) for number in range(1, COUNT)]
@@ -172,9 +187,10 @@ def test_router_does_with_packets_by_chance_what_the_kernel_does(lab: Lab, kerne
     lab.tick()
     for number, frame in enumerate(frames, 1):
         lab.take()
-        result = lab.send(frame)
-        out: Outcome = [(port, trimmed(sent)) for port, sent in lab.take() if mark(sent) == number]
-        if result.port is not None:
-            out.append((result.port, trimmed(bytes(result.packet))))  # type: ignore[arg-type]
+        result = lab.send(tagged(frame) if vlan else frame)
+        left = [*lab.take(), *([(result.port, bytes(result.packet))] if result.port is not None else [])]  # type: ignore[arg-type]
+        if vlan:
+            left = [(port, sent[:12] + sent[16:]) for port, sent in left if sent[12:16] == TAG]
+        out: Outcome = [(port, trimmed(sent)) for port, sent in left if mark(sent) == number]
         assert out == expected.get(number, []), f"packet {number}: {Ether(frame)!r}, {result.verdict} {result.drops}"
     assert len(expected) > COUNT // 5

@@ -29,8 +29,9 @@ def clean(daemon: Daemon) -> Iterator[None]:
     yield
     if not daemon.running:
         daemon.start()
-    for cube in daemon.get("bridge"):
-        daemon.delete(f"bridge/{cube['name']}")
+    for service in ("bridge", "simplebridge"):
+        for cube in daemon.get(service):
+            daemon.delete(f"{service}/{cube['name']}")
 
 
 def make(daemon: Daemon, name: str, type: str, ports: dict[str, dict[str, object]], **more: object) -> None:
@@ -49,6 +50,7 @@ def trunk(*vlans: int, peer: str = "") -> dict[str, object]:
 # ---- beside Linux ----
 
 SOURCES = [*(f"02:00:00:00:05:{number:02x}" for number in range(5)), "01:00:5e:00:00:01", "00:00:00:00:00:00"]
+BPDU = "01:80:c2:00:00:00"
 TARGETS = [
     *SOURCES[:6],
     "ff:ff:ff:ff:ff:ff",
@@ -59,20 +61,24 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("type", ["TC", "XDP_DRV"])
-def test_the_same_frames_take_the_same_ways_as_in_linux(daemon: Daemon, hosts: list[Host], type: str) -> None:
-    """The cube has the first three hosts, a Linux bridge the others. No difference but those of docs/cubes/bridge.md, which are avoided
-    here: tags, which Linux carries along as long as it filters no VLANs."""
-    make(daemon, "br", type, {f"p{number}": access(host) for number, host in enumerate(hosts[:3])})
+@pytest.mark.parametrize("service", ["bridge", "simplebridge"])
+def test_the_same_frames_take_the_same_ways_as_in_linux(daemon: Daemon, hosts: list[Host], service: str, type: str) -> None:
+    """The cube has the first three hosts, a Linux bridge the others. No difference but those of docs/cubes, which are avoided here: tags,
+    which Linux carries along as long as it filters no VLANs; of simplebridge, sources that nobody can have, and BPDUs."""
+    sources, targets = (SOURCES, TARGETS) if service == "bridge" else (SOURCES[:5], [one for one in TARGETS if one != BPDU])
+    more = {"access": {"vlanid": 1}} if service == "bridge" else {}
+    ports = [{"name": f"p{number}", "peer": host.netdev, **more} for number, host in enumerate(hosts[:3])]
+    daemon.post(f"{service}/br", {"type": type, "ports": ports})
     sh("ip link add lb type bridge stp_state 0 mcast_snooping 0", *(f"ip link set {host.netdev} master lb" for host in hosts[3:]))
     sh("ip link set lb up")
     try:
         dice = random.Random(5)
         seen: list[Counter[bytes]] = []
         sniffers = [host.sniff() for host in hosts]
-        eventually(lambda: all(port["status"] == "UP" for port in daemon.get("bridge/br/ports")), "ports up")
+        eventually(lambda: all(port["status"] == "UP" for port in daemon.get("br/ports")), "ports up")
         for number in range(300):
             at, size = dice.randrange(3), dice.choice([60, 64, 200, 1514])
-            head = mac(dice.choice(TARGETS)) + mac(dice.choice(SOURCES)) + dice.choice([b"\x88\xb5", b"\x90\x00", b"\x00\x20"])
+            head = mac(dice.choice(targets)) + mac(dice.choice(sources)) + dice.choice([b"\x88\xb5", b"\x90\x00", b"\x00\x20"])
             frame = (head + b"frame" + number.to_bytes(2, "big")).ljust(size, b"\0")
             hosts[at].send(frame)
             hosts[at + 3].send(frame)
