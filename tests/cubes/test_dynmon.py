@@ -316,6 +316,14 @@ def test_open_metrics_is_what_prometheus_reads(monitor):
     assert {name[0] for name in found} == {"flow_total", "packets_total"}
 
 
+def test_a_metric_of_both_directions_is_told_apart(monitor):
+    mon, control = monitor(ingress=(COUNT, {"packets": ("packets", {})}), egress=(COUNT, {"packets_total": ("packets", {})}))
+    mon.send(V4)
+    mon.send(V4, direction="egress")
+    mon.send(V6, direction="egress")
+    assert samples(open_text(control)) == {("packets_total", ("direction", "ingress")): 1, ("packets_total", ("direction", "egress")): 2}
+
+
 def about(type, **labels):
     listed = [{"name": name, "value": value} for name, value in labels.items()]
     return OpenMetricsMetadata.model_validate({"help": 'What "it"\nmeans', "type": type, "labels": listed})
@@ -325,11 +333,11 @@ def test_types_of_open_metrics():
     entries = [Entry([[1, 2], [3, 4]], percpu=True, key={"a": 1, "b": [1, 2]})]
     text = open_metrics(
         [
-            ("calls_total", about("Counter", where="in"), [Entry([1, 2], percpu=True)]),
-            ("load", about("Gauge"), [Entry([1, 2], percpu=True)]),
-            ("table", about("Untyped"), entries),
-            ("sizes", about("Histogram"), [Entry([count], index=i) for i, count in enumerate((4, 0, 2))]),
-            ("times", about("Summary", where="in"), [Entry([{"sum": 10, "count": 4, "other": 1}])]),
+            ("ingress", "calls_total", about("Counter", where="in"), [Entry([1, 2], percpu=True)]),
+            ("ingress", "load", about("Gauge"), [Entry([1, 2], percpu=True)]),
+            ("ingress", "table", about("Untyped"), entries),
+            ("ingress", "sizes", about("Histogram"), [Entry([count], index=i) for i, count in enumerate((4, 0, 2))]),
+            ("ingress", "times", about("Summary", where="in"), [Entry([{"sum": 10, "count": 4, "other": 1}])]),
         ]
     )
     found = samples(text)

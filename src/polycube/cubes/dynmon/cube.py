@@ -141,7 +141,7 @@ class Dynmon(Cube[DynmonConfig]):
             for name, entries in found.get(direction, {}).items():
                 about = path.metric_configs[name].open_metrics_metadata
                 if about is not None:
-                    families.append((name, about, entries))
+                    families.append((direction, name, about, entries))
         return open_metrics(families)
 
 

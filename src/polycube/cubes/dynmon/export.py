@@ -6,14 +6,14 @@ A map is a list: of values (arrays by index, queues and stacks in the order in w
 of a per-CPU map is a list with one value for each CPU.
 
 OpenMetrics (openmetrics.io, specification 1.0): a sample for each number in a value. What tells samples of a map apart becomes labels:
-members of the key, `index` of an array that has more than one entry, `member` of a struct, `element` of an array in a value, `cpu`. Of
-counters, the CPUs are added up. A histogram is an array of counts whose i-th entry has values up to 2**i; a summary a struct with the
-members `sum` and `count`.
+`direction` if both have a metric of the name, members of the key, `index` of an array that has more than one entry, `member` of a struct,
+`element` of an array in a value, `cpu`. Of counters, the CPUs are added up. A histogram is an array of counts whose i-th entry has values
+up to 2**i; a summary a struct with the members `sum` and `count`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,15 +82,24 @@ def key_labels(key: Any, name: str = "key") -> Labels:
     return ((name, str(key)),)
 
 
-def open_metrics(families: Iterable[tuple[str, OpenMetricsMetadata, Sequence[Entry]]]) -> str:
-    """The whole text. A name that comes twice is one family, of the first one's type."""
+def open_metrics(families: Sequence[tuple[str, str, OpenMetricsMetadata, Sequence[Entry]]]) -> str:
+    """The whole text, of metrics by direction and name. A name that comes twice is one family, of the first one's type."""
     found: dict[str, _Family] = {}
-    for name, about, entries in families:
-        base = name.removesuffix("_total") if about.type is MetricType.COUNTER else name
+    directions: dict[str, set[str]] = {}
+    for direction, name, about, _ in families:
+        directions.setdefault(_base(name, about), set()).add(direction)
+    for direction, name, about, entries in families:
+        base = _base(name, about)
         family = found.setdefault(base, _Family(base, about.type, about.help))
         constant = tuple((label.name, label.value) for label in about.labels.values())
+        if len(directions[base]) > 1:
+            constant = _merged(constant, (("direction", direction),))
         family.samples.update({sample: value for sample, value in _samples(family.type, constant, entries)})
     return "".join(map(str, found.values())) + "# EOF\n"
+
+
+def _base(name: str, about: OpenMetricsMetadata) -> str:
+    return name.removesuffix("_total") if about.type is MetricType.COUNTER else name
 
 
 @dataclass
