@@ -113,26 +113,29 @@ def test_live_connections_outlive_drain_removal_and_daemon(daemon: Daemon, hosts
     assert daemon.drops("lb1") == before
 
 
-def health(daemon: Daemon, number: int) -> Callable[[], bool]:
-    return lambda: daemon.get(backend(4, number))["health"] == "UP"
+def health(daemon: Daemon, version: int, number: int) -> Callable[[], bool]:
+    return lambda: daemon.get(backend(version, number))["health"] == "UP"
 
 
-@pytest.mark.parametrize("type", ["TC"])
-def test_a_dying_backend_is_found_out_and_its_clients_are_told(daemon: Daemon, hosts: list[Host], servers: list[Server], type: str) -> None:
+@pytest.mark.parametrize(("type", "version", "asking"), [("TC", 4, "TCP"), ("XDP_DRV", 6, "ICMP")])
+def test_a_dying_backend_is_found_out_and_its_clients_are_told(
+    daemon: Daemon, hosts: list[Host], servers: list[Server], type: str, version: int, asking: str
+) -> None:
     """By checks that come from behind the balancer's port: the test's own namespace has no way to the servers."""
     scene(daemon, hosts, type)
-    daemon.patch("lbrp/lb1/probe", {"ip": "10.0.1.250/24", "gateway": "10.0.1.254"})
-    check = {"type": "TCP", "interval": 100, "timeout": 500, "fall": 2, "rise": 1}
-    daemon.patch(f"lbrp/lb1/service/{VIP4}/80/TCP", {"health-check": check})
+    vip = VIP4 if version == 4 else VIP6
+    daemon.patch("lbrp/lb1/probe", {"ip": "10.0.1.250/24", "gateway": "10.0.1.254", "ipv6": "fd01::250/64", "gateway6": "fd01::fe"})
+    check = {"type": asking, "interval": 100, "timeout": 500, "fall": 2, "rise": 1}
+    daemon.patch(f"lbrp/lb1/service/{vip}/80/TCP", {"health-check": check})
     for number in (1, 2, 3):
-        eventually(health(daemon, number), f"server {number} to be up", 15)
-    live = [Connection(hosts[0], VIP4) for _ in range(40)]
+        eventually(health(daemon, version, number), f"server {number} to be up", 15)
+    live = [Connection(hosts[0], vip) for _ in range(40)]
     assert {connection.server for connection in live} == {"s1", "s2", "s3"}
     hosts[2].run(f"ip link set {FAR} down")
     try:
-        eventually(lambda: not health(daemon, 2)(), "server 2 to be down", 15)
-        assert "backend 10.0.2.2 of 10.96.0.1 80 TCP is DOWN" in daemon.logged("is DOWN")
-        assert names(hosts[0], VIP4) == {"s1", "s3"}
+        eventually(lambda: not health(daemon, version, 2)(), "server 2 to be down", 15)
+        daemon.logged(f"backend {'10.0.2.2' if version == 4 else 'fd02::2'} of {vip} 80 TCP is DOWN")
+        assert names(hosts[0], vip) == {"s1", "s3"}
         for connection in live:
             if connection.server != "s2":
                 assert connection.says(b"we are fine")
@@ -140,12 +143,12 @@ def test_a_dying_backend_is_found_out_and_its_clients_are_told(daemon: Daemon, h
                 with pytest.raises(ConnectionResetError):
                     connection.says(b"hello?")
         daemon.crash()
-        assert names(hosts[0], VIP4) == {"s1", "s3"}, "a new control plane takes no dead backend for a living one"
+        assert names(hosts[0], vip) == {"s1", "s3"}, "a new control plane takes no dead backend for a living one"
     finally:
         hosts[2].run(f"ip link set {FAR} up")
         readdress(hosts[2], "10.0.2.2/24", "fd02::2/64", via=["10.0.2.254", "fd02::fe"])
-    eventually(health(daemon, 2), "server 2 to be up again", 15)
-    assert "s2" in names(hosts[0], VIP4, 30)
+    eventually(health(daemon, version, 2), "server 2 to be up again", 15)
+    assert "s2" in names(hosts[0], vip, 30)
 
 
 @pytest.mark.parametrize("type", ["XDP_DRV"])

@@ -29,6 +29,7 @@ class Bulk:
 
     def __init__(self, cube: str, tables: Tables, decided: asyncio.Event) -> None:
         self.loaded = dict.fromkeys(TABLES, 0)  # entries
+        self.counted = False  # whether `loaded` is known yet
         self._cube = cube
         self._tables = tables
         self._decided = decided
@@ -94,6 +95,7 @@ class Bulk:
                     self._expires(values)
                     await self._breath()
                 self.loaded[side, version] = number
+            self.counted = True
 
     async def expire(self) -> int:
         """Removes loaded entries that have expired, if there can be some."""

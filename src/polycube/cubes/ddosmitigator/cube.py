@@ -188,10 +188,11 @@ class Ddosmitigator(Cube[DdosmitigatorConfig]):
         moment, stats = now(), summed(self.maps["stats"].percpu(0))
         shown: dict[str, Any] = {name.replace("_", "-"): self._list(name, moment) for name in LISTS if name != "trusted"}
         loaded = self._bulk.loaded
-        shown["feed"] = {
-            "sources": sum(loaded[Side.SRC, version] for version in (4, 6)),
-            "destinations": sum(loaded[Side.DST, version] for version in (4, 6)),
-        }
+        if self._bulk.counted:  # of a million it takes some seconds after a restart
+            shown["feed"] = {
+                "sources": sum(loaded[Side.SRC, version] for version in (4, 6)),
+                "destinations": sum(loaded[Side.DST, version] for version in (4, 6)),
+            }
         shown["detection"] = self._hitters.state(moment, self.current.detection)
         if stats:
             shown["stats"] = {
