@@ -20,7 +20,7 @@ from polycube.core.openmaps import OpenMaps
 from polycube.core.operation import Key, Kind, Operation, Plan
 from polycube.core.paths import Paths
 from polycube.core.registry import Installed
-from polycube.daemon.draft import Draft
+from polycube.daemon.draft import Draft, Refused
 from polycube.daemon.executor import Executor
 from polycube.daemon.fuser import Fusing
 from polycube.daemon.keeper import Failed, Keeper
@@ -39,6 +39,7 @@ class NoKernel:
     """Takes everything but what is to fail."""
 
     def __init__(self) -> None:
+        self.links = self
         self.loader = Loader(Paths(), OpenMaps())
         self.netdevs = Netdevs(None)  # type: ignore[arg-type]
         self.failing: set[Kind] = set()
@@ -46,6 +47,9 @@ class NoKernel:
 
     def cube(self, uuid: str) -> str:
         return uuid
+
+    async def list(self) -> list[Any]:
+        return []
 
     async def carry_out(self, operation: Operation) -> None:
         if operation.key.kind in self.failing:
@@ -78,7 +82,11 @@ class Workers:
 
 
 class Objects:
+    def __init__(self) -> None:
+        self.asked = 0
+
     async def get(self, function: Function, hook: str) -> Built:
+        self.asked += 1
         return Built(f"{hook}-0", b"", Path("none"), False, False, Piece(Function("none", Path())), {})
 
 
@@ -104,8 +112,8 @@ def keeper() -> Keeper:
     return Keeper(services=services, kernel=kernel, store=store, workers=workers, objects=objects, fusing=fusing)
 
 
-async def create(kept: Keeper, name: str, service: str = "one", dry_run: bool = False) -> None:
-    config = StandardCube.model_validate({"name": name}, by_name=True)
+async def create(kept: Keeper, name: str, service: str = "one", dry_run: bool = False, **more: Any) -> None:
+    config = StandardCube.model_validate({"name": name, **more}, by_name=True)
     await kept.change(lambda draft: draft.create(name, service, False, config) and None, dry_run)
 
 
@@ -136,6 +144,15 @@ async def test_nothing_is_kept_of_cubes_that_went_or_never_came() -> None:
     assert len(kept.kernel.loader.loads) == 1
     await kept.change(lambda draft: draft.delete("a"))
     assert not kept.kernel.loader.loads and not kept._worlds._specs
+
+
+async def test_nothing_is_compiled_for_what_is_refused() -> None:
+    kept = keeper()
+    with pytest.raises(Refused, match="nowhere"):
+        await create(kept, "a", ports=[{"name": "p", "peer": "nowhere"}])
+    assert cast(Any, kept._worlds)._objects.asked == 0
+    await create(kept, "a")
+    assert cast(Any, kept._worlds)._objects.asked > 0
 
 
 async def test_a_change_that_the_kernel_refuses_leaves_nothing() -> None:

@@ -131,6 +131,7 @@ class Keeper:
             draft, begun = Draft(self.entries, self.attached, self._kept.absent), self._version
             try:
                 act(draft)
+                self._check(draft)  # what can't be is not worth compiling anything for
                 await self._worlds.prepare(draft, self.entries)
                 async with AsyncExitStack() as held:
                     step("waiting for other changes")
@@ -165,10 +166,14 @@ class Keeper:
         for service in sorted(services):
             await held.enter_async_context(self._asking[service])
 
-    async def _drawn(self, draft: Draft) -> World:
-        """The draft as the topology sees it; refuses what can't be."""
+    def _check(self, draft: Draft) -> None:
+        """Refuses what can't be, as far as the netdevs say."""
         draft.settle({name: one.kind for name, one in self.present.items()})
         draft.check({name: one.up for name, one in self.present.items() if one.ifindex < INTERNAL and not one.loopback})
+
+    async def _drawn(self, draft: Draft) -> World:
+        """The draft as the topology sees it; refuses what can't be."""
+        self._check(draft)
         world = await self._worlds.of(draft, self.present, self._wishes)
         loop = endless_loop(world)
         if loop:
