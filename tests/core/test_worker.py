@@ -428,11 +428,11 @@ async def test_a_removed_cube_gets_nothing_more_and_its_ring_keeps_what_comes(bu
 # ---- life ----
 
 
-async def test_the_loop_beats_and_reports_its_memory(built: Path) -> None:
+async def test_the_loop_beats_and_reports_what_it_holds(built: Path) -> None:
     async with worker() as running:
         while len(running.beats) < 3:
             await asyncio.sleep(0.01)
-        assert running.beats[0]["memory"] > 1 << 20
+        assert running.beats[0]["cubes_held"] == 0
         assert await running.ask("ping") is True
 
 

@@ -253,7 +253,6 @@ class Worker:
     def _totals(self) -> dict[str, Any]:
         residents = self._residents.values()
         return {
-            "memory": resident_memory(),
             "cubes_held": len(residents),
             "packets": sum(one.counts.packets for one in residents),
             "failed": sum(one.counts.failed for one in residents),
@@ -318,7 +317,7 @@ def _drop(*_: Any) -> Any:
     raise structlog.DropEvent
 
 
-def resident_memory(pid: int | str = "self") -> int:
+def resident_memory(pid: int) -> int:
     """Bytes of resident memory; 0 if the process is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -66,6 +66,7 @@ class Catalogue:
         self._objects = objects
         self._keeper = keeper
         self._folders: dict[str, Path] = {}  # watched
+        self._any = asyncio.Event()  # there are such
         self._seen: dict[str, float] = {}
         self._emitted: dict[tuple[Function, str], Built] = {}  # of the service that is being prepared
         self._lock = asyncio.Lock()
@@ -110,6 +111,8 @@ class Catalogue:
                 raise InUse(name, cubes)
             del self._services[name]
             self._folders.pop(name, None)
+            if not self._folders:
+                self._any.clear()
             await self._keeper.store.save(Change(meta={META + name: ""}))
             await self._keeper.workers.retire(name)
             _forget_modules(service.target)
@@ -137,6 +140,7 @@ class Catalogue:
 
     async def _watch(self) -> None:
         while True:
+            await self._any.wait()
             await asyncio.sleep(PERIOD)
             for name, folder in list(self._folders.items()):
                 saved = _saved(folder)
@@ -155,6 +159,7 @@ class Catalogue:
         self._services[name] = service
         if service.path:
             self._folders[name] = Path(uri)
+            self._any.set()
             self._seen[name] = _saved(Path(uri))
 
     async def _prepared(self, name: str, uri: str) -> Installed:

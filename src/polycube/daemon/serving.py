@@ -29,7 +29,21 @@ GROUP = "polycube"
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn without its signal handlers, since the daemon has its own, and without its ten looks a second at whether to end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._asked = asyncio.Event()
+
+    def end(self) -> None:
+        """Has `serve` finish what is being answered, and return."""
+        self.should_exit = True
+        self._asked.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which sets the header Date
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), 1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -80,7 +94,7 @@ async def serve(options: Options, door: Door, app: ASGIApp, until: Callable[[], 
         alive.cancel()
         asked.cancel()
         for server, _ in servers:
-            server.should_exit = True
+            server.end()
         await asyncio.gather(*serving)
         options.socket.unlink(missing_ok=True)
 
