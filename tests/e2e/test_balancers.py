@@ -173,7 +173,7 @@ def test_pods_reach_each_other_and_themselves_by_a_vip(daemon: Daemon, hosts: li
         readdress(hosts[n], f"10.0.2.{n}/24", f"fd02::{n}/64", via=["10.0.2.254", "fd02::fe"])
 
 
-@pytest.mark.parametrize("type", ["XDP_SKB"])
+@pytest.mark.parametrize("type", ["TC", "XDP_SKB"])
 def test_direct_return(daemon: Daemon, hosts: list[Host], type: str) -> None:
     """Client, servers and both sides of the balancer on one bridge; a server is taken out and the daemon killed under connections."""
     client, *rest = hosts
