@@ -9,12 +9,12 @@ instead of waiting for a dead one.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from polycube.bpf.lib import possible_cpus
 from polycube.core.cube import action, every
 from polycube.cubes.lbrp import services
 from polycube.cubes.lbrp.model import LbrpConfig, PortMode, Removed
@@ -41,7 +41,7 @@ class Lbrp(Balancer[LbrpConfig]):
     @classmethod
     def sizes(cls, config: LbrpConfig) -> dict[str, int]:
         sizes = {"sessions": config.session_table_size, "returns": config.session_table_size}
-        return sizes | {f"shortcuts{version}": possible_cpus() for version in (4, 6)}
+        return sizes | {f"shortcuts{version}": os.cpu_count() or 1 for version in (4, 6)}  # a CPU that comes later does without
 
     # ---- configuration ----
 
