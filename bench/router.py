@@ -13,12 +13,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import statistics
-import subprocess
 import sys
-import sysconfig
-import tempfile
-from pathlib import Path
 from typing import Any
+
+import yardstick
 
 from polycube.bpf import Object, Program, sk_buff, u32, xdp_md
 from polycube.compiler.function import Hook
@@ -30,7 +28,6 @@ from polycube.testing.isolation import isolate
 
 REPEAT = 250
 MAC = [bytes.fromhex("0200000000a0"), bytes.fromhex("0200000000a1")]
-HANDWRITTEN = Path(__file__).parent / "handwritten" / "router.bpf.c"
 
 
 def ip(text: str) -> Any:
@@ -102,13 +99,7 @@ def cube(hook: Hook, routes: int) -> tuple[CubeUnderTest, Program, bytes]:
 
 def handwritten(model: CubeUnderTest, routes: int, *defines: str) -> Program:
     """The yardstick, with the same entries."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "router.o"
-        include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
-        flags = ["-O2", "-g", "-Wall", "-Werror", "-target", "bpfel", "-mcpu=v3", include, *(f"-D{name}" for name in defines)]
-        subprocess.run([os.environ.get("CLANG", "clang"), *flags, "-c", HANDWRITTEN, "-o", target], check=True)
-        opened = Object.open(target.read_bytes(), "handwritten")
-    opened.load()
+    opened = yardstick.load("router", *defines)
     fill_by_hand(opened, model, routes)
     opened.map("port_of").set(u32(model.stage.near), u32(1))
     opened.map("devices").set(u32(1), u32(model.stage.far))

@@ -11,33 +11,23 @@ from __future__ import annotations
 import os
 import statistics
 import struct
-import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
-from pathlib import Path
 
-from polycube.bpf import Object, Program, sk_buff, u32, xdp_md
+import yardstick
+
+from polycube.bpf import Program, sk_buff, u32, xdp_md
 from polycube.compiler.function import Hook
 from polycube.testing.harness import NEXT_NETDEV, Chain
 from polycube.testing.isolation import isolate
 
 A, B = bytes.fromhex("020000000a01"), bytes.fromhex("020000000b02")
 FRAME = B + A + b"\x90\x00" + bytes(50)
-HANDWRITTEN = Path(__file__).parent / "handwritten" / "simplebridge.bpf.c"
 
 
 def handwritten(ifindex: int, far: int) -> Program:
     """The yardstick, with the same two stations."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "bridge.o"
-        include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
-        clang = os.environ.get("CLANG", "clang")
-        flags = ["-O2", "-g", "-Wall", "-target", "bpfel", "-mcpu=v3", include]
-        subprocess.run([clang, *flags, "-c", HANDWRITTEN, "-o", target], check=True)
-        opened = Object.open(target.read_bytes(), "handwritten")
-    opened.load()
+    opened = yardstick.load("simplebridge")
     opened.map("port_of").set(u32(ifindex), u32(1))
     opened.map("devices").set(u32(1), u32(far))
     now = int(time.clock_gettime(time.CLOCK_MONOTONIC))

@@ -3,48 +3,10 @@
  * What somebody would write who needs just these functions in a row, as one XDP program: FUNCTIONS times "count what comes in and what
  * goes out, send it out of the other port", and a redirect at the end. The counters are those of the cubes: packets and bytes by port.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "handwritten.h"
 
-struct counter {
-	__u64 rx_packets, rx_bytes, tx_packets, tx_bytes;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 128);
-	__type(key, __u32);
-	__type(value, struct counter);
-} counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, __u32);
-} devices SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 65536);
-	__type(key, __u32);
-	__type(value, __u32);
-} side_of SEC(".maps"); /* ifindex -> 1 or 2 */
-
-static __always_inline void count(__u32 port, __u32 len, int out)
-{
-	struct counter *counter = bpf_map_lookup_elem(&counters, &port);
-
-	if (!counter)
-		return;
-	if (out) {
-		counter->tx_packets++;
-		counter->tx_bytes += len;
-	} else {
-		counter->rx_packets++;
-		counter->rx_bytes += len;
-	}
-}
+TABLE(devices, DEVMAP, __u32, __u32, 2, 0);
+TABLE(side_of, ARRAY, __u32, __u32, 65536, 0); /* ifindex -> 1 or 2 */
 
 SEC("xdp.frags") int chain(struct xdp_md *ctx)
 {
@@ -53,7 +15,7 @@ SEC("xdp.frags") int chain(struct xdp_md *ctx)
 	int i;
 
 	if (!side || !*side)
-		return XDP_DROP;
+		return drop(1);
 	if (*side == 1) {
 #pragma unroll
 		for (i = 0; i < FUNCTIONS; i++) {

@@ -5,9 +5,7 @@
  * tables that are code (ACTIONS_AS_CODE, STATIONS_AS_CODE, DEVICES_AS_CODE: the ifindex), the likely way straight on (LAYOUT); and what is
  * lost when each function looks at the frame anew (READ_EACH).
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <bpf/bpf_helpers.h>
+#include "handwritten.h"
 
 #ifdef LAYOUT
 #define likely(_condition) __builtin_expect(!!(_condition), 1)
@@ -21,40 +19,14 @@
 #define ACTIONS_TYPE HASH
 #endif
 
-struct mac {
-	__u32 high, low;
-};
-
-struct station {
-	__u32 seen;
-	__u16 port, flags;
-};
-
 struct action {
 	__u32 verb, port;
 };
-
-struct counter {
-	__u64 rx_packets, rx_bytes, tx_packets, tx_bytes;
-};
-
-#define TABLE_(_name, _type, _key, _value, _max, _flags)                                                                              \
-	struct {                                                                                                                     \
-		__uint(type, BPF_MAP_TYPE_##_type);                                                                                  \
-		__uint(max_entries, _max);                                                                                           \
-		__uint(map_flags, _flags);                                                                                           \
-		__type(key, _key);                                                                                                   \
-		__type(value, _value);                                                                                               \
-	} _name SEC(".maps")
-
-#define TABLE(_name, _type, _key, _value, _max, _flags) TABLE_(_name, _type, _key, _value, _max, _flags)
 
 TABLE(fdb1, HASH, struct mac, struct station, 65536, BPF_F_NO_PREALLOC);
 TABLE(fdb2, HASH, struct mac, struct station, 65536, BPF_F_NO_PREALLOC);
 TABLE(actions, ACTIONS_TYPE, __u32, struct action, 1024, 0);
 TABLE(side_of, ARRAY, __u32, __u32, 65536, 0); /* ifindex -> 1 or 2 */
-TABLE(counters, PERCPU_ARRAY, __u32, struct counter, 128, 0);
-TABLE(drops, PERCPU_ARRAY, __u32, __u64, 8, 0);
 TABLE(devices, DEVMAP, __u32, __u32, 2, 0);
 
 struct frame {
@@ -73,30 +45,6 @@ static __always_inline struct frame read(struct xdp_md *ctx)
 #else
 #define LOOK(_frame)
 #endif
-
-static __always_inline int drop(__u32 reason)
-{
-	__u64 *count = bpf_map_lookup_elem(&drops, &reason);
-
-	if (count)
-		(*count)++;
-	return XDP_DROP;
-}
-
-static __always_inline void count(__u32 port, __u32 len, int out)
-{
-	struct counter *counter = bpf_map_lookup_elem(&counters, &port);
-
-	if (!counter)
-		return;
-	if (out) {
-		counter->tx_packets++;
-		counter->tx_bytes += len;
-	} else {
-		counter->rx_packets++;
-		counter->rx_bytes += len;
-	}
-}
 
 /* Whether a frame from port 0 goes out of port 1. */
 static __always_inline int bridge(void *fdb, const struct frame *frame)

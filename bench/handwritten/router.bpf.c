@@ -4,13 +4,11 @@
  * header checksum, martian and own sources, link-local, MTU), use marks and counters of ports and drops; no framework. What the cube hands
  * to its control plane is passed to the stack.
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
+#include "handwritten.h"
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 struct interface {
 	__u8 mac[6];
@@ -47,19 +45,6 @@ struct filter {
 	__u64 ipv4[16], ipv6[16];
 };
 
-struct counter {
-	__u64 rx_packets, rx_bytes, tx_packets, tx_bytes;
-};
-
-#define TABLE(_name, _type, _key, _value, _max, _flags)                                                                              \
-	struct {                                                                                                                     \
-		__uint(type, BPF_MAP_TYPE_##_type);                                                                                  \
-		__uint(max_entries, _max);                                                                                           \
-		__uint(map_flags, _flags);                                                                                           \
-		__type(key, _key);                                                                                                   \
-		__type(value, _value);                                                                                               \
-	} _name SEC(".maps")
-
 TABLE(interfaces, ARRAY, __u32, struct interface, 128, 0);
 TABLE(routes4, LPM_TRIE, struct key4, struct route4, 16384, BPF_F_NO_PREALLOC);
 TABLE(routes6, LPM_TRIE, struct key6, struct route6, 16384, BPF_F_NO_PREALLOC);
@@ -67,8 +52,6 @@ TABLE(neighbours4, HASH, struct key4, struct neighbour, 4096, 0);
 TABLE(neighbours6, HASH, struct key6, struct neighbour, 4096, 0);
 TABLE(filters, ARRAY, __u32, struct filter, 1, 0);
 TABLE(port_of, ARRAY, __u32, __u32, 1024, 0);
-TABLE(counters, PERCPU_ARRAY, __u32, struct counter, 128, 0);
-TABLE(drops, PERCPU_ARRAY, __u32, __u64, 8, 0);
 TABLE(devices, DEVMAP, __u32, __u32, 128, 0);
 
 /* As code: what bench/router.py fills in. */
@@ -86,18 +69,8 @@ static __always_inline struct interface *interface_of(const __u32 *port)
 #endif
 }
 
-static __always_inline int drop(__u32 reason)
-{
-	__u64 *count = bpf_map_lookup_elem(&drops, &reason);
-
-	if (count)
-		(*count)++;
-	return XDP_DROP;
-}
-
 static __always_inline int send(struct ethhdr *eth, struct interface *out, struct neighbour *neighbour, __u32 port, __u32 len)
 {
-	struct counter *counter = bpf_map_lookup_elem(&counters, &port);
 	__u32 tick = bpf_jiffies64() >> 8;
 
 	if (neighbour->used != tick)
@@ -106,10 +79,7 @@ static __always_inline int send(struct ethhdr *eth, struct interface *out, struc
 	*(__u16 *)(eth->h_dest + 4) = *(__u16 *)(neighbour->mac + 4);
 	*(__u32 *)eth->h_source = *(__u32 *)out->mac;
 	*(__u16 *)(eth->h_source + 4) = *(__u16 *)(out->mac + 4);
-	if (counter) {
-		counter->tx_packets++;
-		counter->tx_bytes += len;
-	}
+	count(port, len, 1);
 	return bpf_redirect_map(&devices, port, XDP_ABORTED);
 }
 
@@ -225,7 +195,6 @@ SEC("xdp") int router(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 ifindex = ctx->ingress_ifindex, number, len = end - data;
 	struct ethhdr *eth = data;
-	struct counter *counter;
 	struct interface *in;
 	__u32 *port;
 
@@ -235,11 +204,7 @@ SEC("xdp") int router(struct xdp_md *ctx)
 	if (!port || !*port)
 		return drop(1);
 	number = *port - 1;
-	counter = bpf_map_lookup_elem(&counters, &number);
-	if (counter) {
-		counter->rx_packets++;
-		counter->rx_bytes += len;
-	}
+	count(number, len, 0);
 	in = interface_of(&number);
 	if (!in || !in->up)
 		return drop(1);

@@ -3,51 +3,15 @@
  * What somebody who needs just this one bridge would write for XDP: the yardstick for cubes/simplebridge. The same table, ageing, learning
  * and counters of ports and drops; no framework. Flooding is a broadcast through a device map.
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <bpf/bpf_helpers.h>
+#include "handwritten.h"
 
-struct mac {
-	__u32 high;
-	__u32 low;
-};
-
-struct station {
-	__u32 seen;
-	__u16 port;
-	__u16 flags;
-};
-
-struct counter {
-	__u64 rx_packets, rx_bytes, tx_packets, tx_bytes;
-};
-
-#define TABLE(_name, _type, _key, _value, _max)                                                                                      \
-	struct {                                                                                                                     \
-		__uint(type, BPF_MAP_TYPE_##_type);                                                                                  \
-		__uint(max_entries, _max);                                                                                           \
-		__type(key, _key);                                                                                                   \
-		__type(value, _value);                                                                                               \
-	} _name SEC(".maps")
-
-TABLE(fdb, HASH, struct mac, struct station, 65536);
-TABLE(port_of, ARRAY, __u32, __u32, 1024);
-TABLE(counters, PERCPU_ARRAY, __u32, struct counter, 128);
-TABLE(drops, PERCPU_ARRAY, __u32, __u64, 8);
-TABLE(failures, PERCPU_ARRAY, __u32, __u64, 1);
-TABLE(devices, DEVMAP, __u32, __u32, 128);
-TABLE(broadcast, DEVMAP_HASH, __u32, __u32, 128);
+TABLE(fdb, HASH, struct mac, struct station, 65536, 0);
+TABLE(port_of, ARRAY, __u32, __u32, 1024, 0);
+TABLE(failures, PERCPU_ARRAY, __u32, __u64, 1, 0);
+TABLE(devices, DEVMAP, __u32, __u32, 128, 0);
+TABLE(broadcast, DEVMAP_HASH, __u32, __u32, 128, 0);
 
 __u32 aging_time = 300;
-
-static __always_inline int drop(__u32 reason)
-{
-	__u64 *count = bpf_map_lookup_elem(&drops, &reason);
-
-	if (count)
-		(*count)++;
-	return XDP_DROP;
-}
 
 SEC("xdp") int bridge(struct xdp_md *ctx)
 {
@@ -55,7 +19,6 @@ SEC("xdp") int bridge(struct xdp_md *ctx)
 	__u32 now = bpf_ktime_get_ns() / 1000000000ULL, ifindex = ctx->ingress_ifindex, in, out, zero = 0;
 	struct ethhdr *eth = data;
 	struct station *known;
-	struct counter *counter;
 	struct mac mac;
 	__u32 *port;
 
@@ -65,11 +28,7 @@ SEC("xdp") int bridge(struct xdp_md *ctx)
 	if (!port || !*port)
 		return drop(1);
 	in = *port - 1;
-	counter = bpf_map_lookup_elem(&counters, &in);
-	if (counter) {
-		counter->rx_packets++;
-		counter->rx_bytes += end - data;
-	}
+	count(in, end - data, 0);
 	if (!(eth->h_source[0] & 1)) {
 		mac.high = *(__u32 *)eth->h_source;
 		mac.low = *(__u16 *)(eth->h_source + 4);
@@ -98,11 +57,7 @@ SEC("xdp") int bridge(struct xdp_md *ctx)
 	out = known->port;
 	if (out == in)
 		return drop(2);
-	counter = bpf_map_lookup_elem(&counters, &out);
-	if (counter) {
-		counter->tx_packets++;
-		counter->tx_bytes += end - data;
-	}
+	count(out, end - data, 1);
 	return bpf_redirect_map(&devices, out, XDP_ABORTED);
 }
 
