@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paths, dumps with operational data, rows, help, descriptions."""
 
-import time
+import sys
 
 import pytest
 from sample_models import Bridge, Monitor, Router
@@ -163,25 +163,32 @@ def test_presence_survives_rows():
 def test_one_change_among_ten_thousand_routes_is_cheap():
     routes = [{"network": f"10.{i // 250}.{i % 250}.0/24", "nexthop": "10.0.0.1"} for i in range(10_000)]
     old = load(Router, {"name": "r", "route": routes})
-    whole = _took(lambda: load(Router, dump(old)))
+    whole = _calls(lambda: load(Router, dump(old)))
     change = [Edit(Op.MERGE, ("route", "10.7.7.0/24", "10.0.0.1", "pathcost"), 9)]
     edit(old, change)
     new = edit(old, change)
-    assert _took(lambda: edit(old, change)) < whole / 20
+    assert _calls(lambda: edit(old, change)) < whole / 500
     assert len(Diff(old, new).changed("route")) == 1
-    assert _took(lambda: Diff(old, new).changed("route")) < whole / 10
+    assert _calls(lambda: Diff(old, new).changed("route")) < whole / 500
     assert list(row_changes(old, new)[0]) == ["route/10.7.7.0%2F24/10.0.0.1"]
     untouched = sum(new.route[key] is route for key, route in old.route.items())
     assert untouched == 9_999
 
 
-def _took(call):
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
+def _calls(work):
+    """How many functions it calls: what it costs, whatever else the machine does."""
+    count = 0
+
+    def seen(_frame, event, _argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def test_help_offers_what_the_command_accepts():

@@ -99,34 +99,32 @@ def _parser(*makers: Callable[[str], Any]) -> Callable[[Any], Any]:
     return parse
 
 
-# The library's addresses work out their hash and their text anew each time, in Python. Lists of 100,000 are keyed by these.
-class Host4(ipaddress.IPv4Address):
-    """An IPv4 address that knows its hash."""
+class _Hashed:
+    """Works out its hash once. The library's addresses do it anew each time, in Python; lists of 100,000 are keyed by these."""
 
-    __slots__ = ("_hash",)
+    __slots__ = ()
 
-    def __init__(self, address: Any) -> None:
-        super().__init__(address)
-        self._hash = super().__hash__()
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._hash = super().__hash__()  # type: ignore[misc]  # the slot is of those below
 
     def __hash__(self) -> int:
         return self._hash
+
+
+class Host4(_Hashed, ipaddress.IPv4Address):
+    """An IPv4 address that knows its hash, and writes itself in C."""
+
+    __slots__ = ("_hash",)
 
     def __str__(self) -> str:
         return socket.inet_ntoa(self.packed)
 
 
-class Host6(ipaddress.IPv6Address):
+class Host6(_Hashed, ipaddress.IPv6Address):
     """The same of IPv6."""
 
     __slots__ = ("_hash",)
-
-    def __init__(self, address: Any) -> None:
-        super().__init__(address)
-        self._hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 @lru_cache(maxsize=1024)
@@ -135,29 +133,15 @@ def host_address(text: str) -> Host4 | Host6:
     return Host6(text) if ":" in text else Host4(text)
 
 
-class Prefix4(ipaddress.IPv4Network):
+class Prefix4(_Hashed, ipaddress.IPv4Network):
     """The same of an IPv4 prefix."""
-
-    def __init__(self, address: Any, strict: bool = True) -> None:
-        super().__init__(address, strict)
-        self._hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def __str__(self) -> str:
         return f"{socket.inet_ntoa(self.network_address.packed)}/{self.prefixlen}"
 
 
-class Prefix6(ipaddress.IPv6Network):
+class Prefix6(_Hashed, ipaddress.IPv6Network):
     """The same of an IPv6 prefix."""
-
-    def __init__(self, address: Any, strict: bool = True) -> None:
-        super().__init__(address, strict)
-        self._hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def __str__(self) -> str:
         packed = self.network_address.packed
