@@ -2,7 +2,6 @@
 """Objects: what is set between open and load, and what comes out."""
 
 import asyncio
-import time
 
 import pytest
 from bpflab import Compile, Load
@@ -232,16 +231,3 @@ def test_objects_load_in_threads_and_each_gets_its_own_errors(compile: Compile) 
     for i in range(4):
         for result in results[i + 1 :: 5]:
             assert result.startswith(f"bad_{i} ") and f"off={i} " in result
-
-
-def test_an_object_whose_maps_are_reused_loads_in_a_few_milliseconds(load: Load, compile: Compile) -> None:
-    first = load(COUNTER)
-    times = []
-    for _ in range(10):
-        with Object.open(compile(COUNTER), "test") as second, first.map("hits") as hits, first.map("sessions") as sessions:
-            second.maps["hits"].reuse(hits)
-            second.maps["sessions"].reuse(sessions)
-            start = time.perf_counter()
-            second.load()
-            times.append(time.perf_counter() - start)
-    assert min(times) < 0.02

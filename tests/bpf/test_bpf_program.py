@@ -114,7 +114,7 @@ def test_a_test_run_gives_verdict_packet_and_time(load: Load) -> None:
         assert run.context == b""
     with load(SOURCE).program("without_maps") as program:
         run = program.test_run(bytes(range(60)), repeat=10000)
-        assert (run.retval, run.data) == (3, bytes(range(60))) and 0 <= run.duration_ns < 1_000_000
+        assert (run.retval, run.data) == (3, bytes(range(60))) and run.duration_ns >= 0
 
 
 def test_an_xdp_context_carries_metadata_and_the_netdev(load: Load) -> None:

@@ -8,7 +8,6 @@ import os
 import pty
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -61,9 +60,8 @@ def test_shells_have_many_ways_to_give_a_body(line: str, daemon: FakeDaemon, pro
 
 def test_an_open_pipe_that_stays_empty_is_not_waited_for(ctl: Ctl, daemon: FakeDaemon) -> None:
     read, write = os.pipe()
-    started = time.monotonic()
     done = ctl("svc", "add", "c1", "a=1", stdin=read)
-    assert done.returncode == 0 and time.monotonic() - started < 10  # it would never end
+    assert done.returncode == 0  # else it would never end
     os.close(read)
     os.close(write)
     assert daemon.last.json == {"a": 1}

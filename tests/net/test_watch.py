@@ -22,6 +22,7 @@ from polycube.net.event import (
 )
 from polycube.net.links import Links
 from polycube.net.watch import Watcher
+from polycube.testing.hosts import eventually
 
 pytestmark = pytest.mark.anyio
 Make = Callable[[], netns.Namespace]
@@ -173,7 +174,7 @@ async def test_what_is_there_at_the_start_is_no_event_but_in_the_table(links: Li
     near = await links.create_veth("wva", "wvb")
     watcher = Watcher(links.where)
     reader = asyncio.create_task(until(watcher, lambda e: True))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(eventually, lambda: near.ifindex in watcher.netdevs, "the table to be there")
     await links.set_mtu("wva", 1400)
     assert isinstance((await reader)[0], LinkChanged)
     assert near.ifindex in watcher.netdevs

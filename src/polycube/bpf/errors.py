@@ -72,7 +72,8 @@ _TAIL = 1 << 16  # characters; a log may have 16 million
 
 def summarise(log: str) -> str:
     """The verifier's verdict and the line of C it stands at."""
-    lines = [line.strip() for line in log[-_TAIL:].splitlines()]
+    start = log.find("\n", len(log) - _TAIL) + 1 if len(log) > _TAIL else 0  # a whole line, lest its end be taken for code
+    lines = [line.strip() for line in log[start:].splitlines()]
     lines = [line for line in lines if line and not line.startswith(("libbpf: ", "-- ", "processed "))]
     last = next((i for i in reversed(range(len(lines))) if not _traces(lines[i])), -1)
     if last < 0:
@@ -84,7 +85,7 @@ def summarise(log: str) -> str:
     # clang 14 marks code that belongs to no line by an empty one (";  @ x.c:0"), which isn't taken.
     code = next((found for line in reversed(lines[:first]) if (found := _SOURCE.match(line))), None)
     place = f", at: {code['code']}" + (f" ({code['where']})" if code["where"] else "") if code else ""
-    omitted = len(lines) + log[:-_TAIL].count("\n") - (last - first + 1) - (code is not None)
+    omitted = len(lines) + log[:start].count("\n") - (last - first + 1) - (code is not None)
     return verdict + place + (f"; {omitted} lines omitted" if omitted > 0 else "")
 
 
