@@ -129,6 +129,17 @@ def test_every_service_has_page_example_and_packet_test(service: str) -> None:
     assert tests or packets, "no packet test"
 
 
+def test_tests_of_cubes_use_what_their_authors_have() -> None:
+    """Whoever writes a service has polycube.testing, and what the service itself is written with: no insides of the framework."""
+    found = []
+    for path in sorted((ROOT / "tests" / "cubes").rglob("*.py")):
+        own = [name for name in SERVICES if path.stem.removeprefix("test_").startswith(name)] or list(SERVICES)
+        allowed = "|".join(["testing", "toolkit", "model", r"net\.addr", *(rf"cubes\.{name}" for name in own)])
+        imports = re.findall(r"^\s*(?:from|import) (polycube[\w.]*)", path.read_text(), re.MULTILINE)
+        found += [f"{path.name}: {name}" for name in imports if not re.match(rf"polycube\.({allowed})(\.|$)", name)]
+    assert found == []
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_drop_reason_is_explained(service: str) -> None:
     sources = [path.read_text() for path in (SOURCE / "cubes" / service).iterdir() if path.suffix in (".c", ".h")]

@@ -38,6 +38,10 @@ def pins(built: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     folder.rmdir()
 
 
+def views(built: Path, pins: Path) -> MapViews:
+    return MapViews(Shapes.read(built), lambda name: Map.find(pins / name))
+
+
 def test_the_object_tells_the_function_s_own_maps_and_constants(built: Path) -> None:
     shapes = Shapes.read(built)
     assert sorted(shapes.maps) == ["counts", "numbers", "table"]
@@ -46,7 +50,7 @@ def test_the_object_tells_the_function_s_own_maps_and_constants(built: Path) -> 
 
 
 def test_an_entry_written_is_read_back_from_the_kernel(built: Path, pins: Path) -> None:
-    maps = MapViews(Shapes.read(built), pins)
+    maps = views(built, pins)
     maps["table"][KEY] = {"seen": 7, "ports": [1, 2]}
     assert maps["table"][KEY] == {"seen": 7, "ports": [1, 2]}
     assert KEY in maps["table"]
@@ -62,7 +66,7 @@ def test_an_entry_written_is_read_back_from_the_kernel(built: Path, pins: Path) 
 
 
 def test_recorded_writes_are_seen_by_reads_and_reach_no_map(built: Path, pins: Path) -> None:
-    maps = MapViews(Shapes.read(built), pins)
+    maps = views(built, pins)
     maps["table"][KEY] = {"seen": 1}
     with maps.recording() as writes:
         del maps["table"][KEY]
@@ -78,7 +82,7 @@ def test_recorded_writes_are_seen_by_reads_and_reach_no_map(built: Path, pins: P
 
 
 def test_of_many_writes_to_one_key_only_the_last_is_recorded(built: Path) -> None:
-    maps = MapViews(Shapes.read(built), Path("/nowhere"))
+    maps = views(built, Path("/nowhere"))
     with maps.recording() as writes:
         for number in range(3):
             maps["numbers"][0] = number
@@ -86,7 +90,7 @@ def test_of_many_writes_to_one_key_only_the_last_is_recorded(built: Path) -> Non
 
 
 def test_writes_to_several_maps_keep_their_order(built: Path) -> None:
-    maps = MapViews(Shapes.read(built), Path("/nowhere"))
+    maps = views(built, Path("/nowhere"))
     with maps.recording() as writes:
         maps["table"][KEY] = {"seen": 1}
         maps["numbers"][0] = 1
@@ -97,7 +101,7 @@ def test_writes_to_several_maps_keep_their_order(built: Path) -> None:
 
 
 def test_a_failed_recording_leaves_nothing_behind(built: Path) -> None:
-    maps = MapViews(Shapes.read(built), Path("/nowhere"))
+    maps = views(built, Path("/nowhere"))
     with pytest.raises(ZeroDivisionError), maps.recording():
         maps["numbers"][0] = 1
         raise ZeroDivisionError
@@ -107,14 +111,14 @@ def test_a_failed_recording_leaves_nothing_behind(built: Path) -> None:
 
 
 def test_deleting_from_an_array_writes_zeros(built: Path) -> None:
-    maps = MapViews(Shapes.read(built), Path("/nowhere"))
+    maps = views(built, Path("/nowhere"))
     with maps.recording() as writes:
         del maps["numbers"][1]
     assert writes == [MapWrite("numbers", b"\x01\0\0\0", bytes(4))]
 
 
 def test_clear_deletes_what_is_there(built: Path, pins: Path) -> None:
-    maps = MapViews(Shapes.read(built), pins)
+    maps = views(built, pins)
     for vlan in range(5):
         maps["table"][{"vlan": vlan}] = {}
     with maps.recording() as writes:
@@ -127,7 +131,7 @@ def test_clear_deletes_what_is_there(built: Path, pins: Path) -> None:
 
 
 def test_per_cpu_maps_are_read_for_all_cpus_only(built: Path, pins: Path) -> None:
-    maps = MapViews(Shapes.read(built), pins)
+    maps = views(built, pins)
     with Map.open(pins / "counts") as kernel:
         kernel.set(bytes(4), b"\x05" + bytes(7))
     values = maps["counts"].percpu(0)
@@ -139,7 +143,7 @@ def test_per_cpu_maps_are_read_for_all_cpus_only(built: Path, pins: Path) -> Non
 
 
 def test_a_map_that_is_not_there_yet_is_empty_and_found_later(built: Path, pins: Path) -> None:
-    maps = MapViews(Shapes.read(built), pins / "later")
+    maps = views(built, pins / "later")
     assert maps["table"].get(KEY) is None
     assert list(maps["table"].items()) == []
     assert maps["counts"].percpu(0) == []
@@ -156,7 +160,7 @@ def test_a_map_that_is_not_there_yet_is_empty_and_found_later(built: Path, pins:
 
 
 def test_mistakes_name_the_map_and_what_it_has(built: Path) -> None:
-    maps, cfg = MapViews(Shapes.read(built), Path("/nowhere")), CfgView(Shapes.read(built).cfg)
+    maps, cfg = views(built, Path("/nowhere")), CfgView(Shapes.read(built).cfg)
     with pytest.raises(KeyError, match="no map fdb in the data plane; it has"):
         maps["fdb"]
     with pytest.raises(ValueError, match="key of table: no field 'van'"):

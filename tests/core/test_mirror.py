@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from polycube.core.mirror import AddressOf, Fact, MacOf, Mirror, NeighbourOf, RouteTo
+from polycube.core.mirror import AddressOf, Fact, MacOf, Mirror, NeighbourOf, RouteTo, fact_data, fact_from
 from polycube.core.topology import SHADOW_BASE
 from polycube.net import netns
 from polycube.net.addr import Mac
@@ -115,3 +115,7 @@ def test_what_the_kernel_refuses_is_said(mirror: Mirror) -> None:
     assert mirror.add(AddressOf("p7", "10.0.0.1/24")) == ""  # comes when the port does
     ip("link set p1 down")
     assert mirror.add(RouteTo("p1", "10.9.0.0/16", "10.0.1.9")) == "Network is down"
+
+
+def test_facts_travel_as_data() -> None:
+    assert [fact_from(fact_data(fact)) for fact in FACTS] == FACTS

@@ -58,7 +58,7 @@ class Cube:
 
     def views(self, unit: str) -> MapViews:
         """As the worker of that version has them."""
-        return MapViews(Shapes.read(self.objects[unit]), self.folder)
+        return MapViews(Shapes.read(self.objects[unit]), lambda name: Map.find(self.folder / name))
 
     def ids(self) -> dict[str, int]:
         found = {}

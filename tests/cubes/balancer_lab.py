@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from polycube.core.cube import Cube
 from polycube.testing.control import ControlPlane
 from polycube.testing.control import port_facts as facts
 from polycube.testing.harness import CubeUnderTest
 from polycube.testing.result import Result
 from polycube.toolkit import tokenbucket
+from polycube.toolkit.balancer import Balancer
 from polycube.toolkit.vantage import set_limit
 
-C = TypeVar("C", bound=Cube[Any])
+C = TypeVar("C", bound=Balancer[Any])
 
 
 class Lab(ControlPlane[C]):

@@ -11,12 +11,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from polycube.compiler.function import Hook
 from polycube.cubes.ddosmitigator.model import DdosmitigatorConfig, Detection
 from polycube.cubes.ddosmitigator.rules import Rules
 from polycube.cubes.ddosmitigator.tables import Tables, summed, table_sizes
 from polycube.model import Diff
-from polycube.testing.harness import Chain
+from polycube.testing.harness import Chain, Hook
 from polycube.toolkit.address import mapped
 
 E = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
@@ -46,9 +45,8 @@ class Mitigator:
         self.chain = Chain(hook)
         config = DdosmitigatorConfig.model_validate({"name": "d1", "blacklist-size": SIZE, "ratelimit-size": SIZE}, by_alias=True)
         self.cube = self.chain.cube("ddosmitigator", transparent=True, sizes=table_sizes(config))
-        maps: Any = {name: self.cube.map(name) for name in self.cube._maps if not name.startswith((".", "pcn_"))}
-        self.tables = Tables(maps, SIZE)
-        self.maps = maps
+        self.maps = self.cube.maps
+        self.tables = Tables(self.maps, SIZE)
         self.config = config
 
     def configure(self, **lists: Any) -> None:
@@ -81,8 +79,7 @@ class Mitigator:
 
     def forget_counts(self) -> None:
         """As if a second had passed."""
-        for number in range(4):
-            self.cube.kernel_map("sketch").set(number.to_bytes(4, "little"), bytes(8 * 16384))
+        self.maps["sketch"].clear()
 
     def stats(self) -> dict[str, int]:
         return summed(self.maps["stats"].percpu(0))

@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
 import pytest
 
-from polycube.bpf import Link, Program, XdpMode
 from polycube.cubes.firewall.chains import BY_DEFAULT, BY_SESSION, CHAINS, FIRST_COUNTER, Chains
 from polycube.cubes.firewall.model import ChainName, FirewallConfig
 from polycube.model import load
-from polycube.testing.cube import CubeUnderTest
-from polycube.testing.harness import Chain, Hook
-from polycube.testing.hosts import sh
-from polycube.testing.stage import veth
+from polycube.testing.harness import Chain, CubeUnderTest, Hook
+from polycube.testing.quick import Passage, quick
 from polycube.toolkit import tokenbucket
-
-ARRAYS = (2, 6)
 
 
 @pytest.fixture(scope="module", params=list(Hook))
@@ -30,45 +24,13 @@ def firewall(isolated: None, request: pytest.FixtureRequest) -> Iterator[CubeUnd
         yield chain.cube("firewall", transparent=True)
 
 
-class KernelView:
-    """A map, written at once."""
-
-    def __init__(self, view: Any) -> None:
-        self._view = view
-        self.kernel = view.kernel
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._view.get(key, default)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._view[key] = value
-
-    def pack(self, value: Any) -> bytes:
-        return bytes(self._view._value.pack(value))
-
-    def packed_items(self) -> Iterable[tuple[bytes, bytes]]:
-        return list(self.kernel.items())
-
-    def load(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
-        gone = bytes(self.kernel.info.value_size) if self.kernel.info.type in ARRAYS else None
-        written = [(key, gone if value is None else value) for key, value in entries]
-        for key, value in written:
-            if value is None:
-                self.kernel.delete(key)
-        self.kernel.set_many((key, value) for key, value in written if value is not None)
-
-
-class KernelViews:
-    """The maps of a cube under test, as the control plane wants them."""
-
-    def __init__(self, cube: CubeUnderTest) -> None:
-        self._cube = cube
-        self._views: dict[str, KernelView] = {}
-
-    def __getitem__(self, name: str) -> KernelView:
-        if name not in self._views:
-            self._views[name] = KernelView(self._cube.map(name))
-        return self._views[name]
+@contextmanager
+def quick_wall(hook: Hook) -> Iterator[tuple[Wall, Callable[[bytes], Passage]]]:
+    """One for thousands of packets on their way in, and what has them pass."""
+    with Chain(hook) as chain:
+        firewall = chain.cube("firewall", transparent=True)
+        with quick(firewall) as run:
+            yield Wall(firewall, conntrack="OFF"), run
 
 
 class Wall:
@@ -76,8 +38,8 @@ class Wall:
 
     def __init__(self, cube: CubeUnderTest, **config: Any) -> None:
         self.cube = cube
-        self.maps = KernelViews(cube)
-        self.chains = Chains(self.maps, 10_000)  # type: ignore[arg-type]
+        self.maps = cube.maps
+        self.chains = Chains(self.maps, 10_000)
         cube.map("sessions").clear()
         self.chains.reset(range(FIRST_COUNTER))
         cube.map("rejects")[0] = {"rate": tokenbucket.rate(1000, 1000)}
@@ -109,18 +71,3 @@ class Wall:
     def established(self, chain: str = "INGRESS") -> int:
         """Packets accepted because of their session."""
         return self.chains.counts().get(BY_SESSION + CHAINS.index(ChainName(chain)), (0, 0))[0]
-
-
-@contextmanager
-def kept(hook: Hook, program: Program) -> Iterator[None]:
-    """Within, an XDP program stands in the kernel's dispatcher; else each test run would enter it there and take it out again."""
-    if hook != Hook.XDP:
-        yield
-        return
-    name = f"keep{next(_NUMBERS)}"
-    with Link.xdp(program, veth(name)[0], XdpMode.SKB):
-        yield
-    sh(f"ip link del {name}")
-
-
-_NUMBERS = count()

@@ -13,9 +13,9 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from polycube.compiler.function import Hook
 from polycube.cubes.ddosmitigator.model import Side, block
 from polycube.cubes.ddosmitigator.tables import BUCKETS, ENTRY, HITTER, Entry, now
+from polycube.testing.harness import Hook
 from polycube.toolkit.tokenbucket import SECOND, TICKS
 
 TOKEN = SECOND * SLOWLY  # that one takes to come back, at one a second

@@ -4,7 +4,6 @@
 import asyncio
 import json
 import threading
-from functools import partial
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -12,16 +11,13 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 
-from polycube.compiler.code import CodeError
-from polycube.compiler.function import UnitSpec
-from polycube.core.maps import MapView, Shapes
 from polycube.cubes.dynmon.cube import Dynmon, _paths
 from polycube.cubes.dynmon.dialect import foreign
 from polycube.cubes.dynmon.export import Entry, open_metrics
 from polycube.cubes.dynmon.model import DynmonConfig, OpenMetricsMetadata
-from polycube.model import Diff, ModelError, load
-from polycube.testing.harness import Hook
-from polycube.testing.stage import emit
+from polycube.model import ModelError, load
+from polycube.testing.control import ControlPlane
+from polycube.testing.harness import CodeError, Hook
 
 ETHER = {"src": "02:00:00:00:00:0a", "dst": "02:00:00:00:00:0b"}
 V4 = Ether(**ETHER) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1000, dport=53) / b"question"
@@ -144,6 +140,10 @@ static int handle_rx(struct CTXTYPE *ctx, struct pkt_metadata *md) { // BPF_ARRA
 
 
 def configured(**paths):
+    return load(DynmonConfig, {"name": "mon1", **body_of(**paths)})
+
+
+def body_of(**paths):
     """A configuration with code, and metrics {name: (map, options)} for each direction."""
     body = {}
     for direction, (code, metrics) in paths.items():
@@ -157,27 +157,18 @@ def configured(**paths):
             for name, (map, options) in metrics.items()
         ]
         body[f"{direction}-path"] = {"name": "test", "code": code, "metric-configs": configs}
-    return load(DynmonConfig, {"name": "mon1", "dataplane-config": body})
+    return {"dataplane-config": body}
 
 
 @pytest.fixture
-def monitor(cube, tmp_path):
-    """Makes a cube under test, and the control plane over its maps."""
+def monitor(cube):
+    """Makes a cube under test, and the service over its maps."""
 
     def make(**paths):
-        config = configured(**paths)
-        under_test = cube(Dynmon.function_of(config))
-        control = Dynmon("mon1", "", views(under_test, tmp_path / "object"), {}, None, None)
-        control.current = config
-        return under_test, control
+        under_test = cube(Dynmon.function_of(configured(**paths)))
+        return under_test, ControlPlane(under_test, Dynmon, body_of(**paths), "mon1").service
 
     return make
-
-
-def views(under_test, path):
-    """The cube's maps as its worker has them."""
-    path.write_bytes(emit(UnitSpec(under_test.function, under_test.stage.hook)))
-    return {name: MapView(name, shape, partial(under_test.kernel_map, name)) for name, shape in Shapes.read(path).maps.items()}
 
 
 def metrics(control, *path):
@@ -362,12 +353,11 @@ def test_upstreams_dialect_is_refused_line_by_line():
         Dynmon.code(configured(ingress=(BCC, {})))
 
 
-def test_metrics_need_a_map_that_can_be_read(monitor):
+def test_metrics_need_a_map_that_can_be_read(cube):
     for name, said in (("arrray", "the code has no such map; did you mean array"), ("events", "of type RINGBUF, whose entries can't")):
-        _, control = monitor(ingress=(TYPES, {}))
-        config = configured(ingress=(TYPES, {"x": (name, {})}))
+        mon = cube(Dynmon.function_of(configured(ingress=(TYPES, {}))))
         with pytest.raises(ModelError, match=f"metric-configs/x/map-name cannot be {name}: .*{said}"):
-            control.apply(Diff(None, config))
+            ControlPlane(mon, Dynmon, body_of(ingress=(TYPES, {"x": (name, {})})))
 
 
 def test_swapping_needs_a_map_of_the_code(cube):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,20 @@ import pytest
 from firewall_lab import Wall
 from firewall_model import Maker, Packet
 
-from polycube.net import netns
 from polycube.testing.harness import Chain, Hook
-from polycube.testing.hosts import await_carrier, eventually, sh
+from polycube.testing.hosts import Host, Lab, await_carrier, eventually
+from polycube.testing.quick import quick
 
 
 @pytest.fixture
-def netfilter(isolated: None) -> Iterator[str]:
-    """A namespace with a netdev whose frames meet rules at `input`."""
-    sh("ip netns add nf")
-    netns.run_in("nf", lambda: Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))  # it talks by itself
-    sh("ip -n nf link add f0 type veth peer name f1", "ip -n nf link set f0 up", "ip -n nf link set f1 up")
-    sh("ip -n nf addr add 192.0.2.1/32 dev f1")
+def netfilter(lab: Lab) -> Host:
+    """A host with one more netdev, whose frames meet rules at `input`, and which says nothing by itself."""
+    host = lab.host("nf")
+    host.call(lambda: Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))
+    for command in ("link add f0 type veth peer name f1", "link set f0 up", "link set f1 up", "addr add 192.0.2.1/32 dev f1"):
+        host.run(f"ip {command}")
     await_carrier("f0", "f1", namespace="nf")
-    yield "nf"
-    sh("ip netns del nf")
+    return host
 
 
 PORTS = {"sport": "--sport", "dport": "--dport"}
@@ -74,31 +72,29 @@ def counted(rules: str) -> list[int]:
     return [int(line.split("[")[1].split(":")[0]) for line in rules.splitlines() if line.startswith("[") and "-A" in line]
 
 
-def test_netfilter_counts_what_the_firewall_counts(netfilter: str) -> None:
+def test_netfilter_counts_what_the_firewall_counts(netfilter: Host) -> None:
     """iptables, nftables and the firewall, rule by rule, over the same packets, in hooks before which nothing is dropped."""
     with Chain(Hook.TC) as chain:
-        cube = chain.cube("firewall", transparent=True)
-        for port in range(2):
-            cube.write_port(port, next=3, id=cube.ids[port])
-        wall = Wall(cube, conntrack="OFF")
+        wall = Wall(chain.cube("firewall", transparent=True), conntrack="OFF")
         for seed in range(4):
             maker = Maker(7000 + seed, 4)
             rules = [simple(maker) for _ in range(25)]
             packets = [packet for packet in (maker.packet() for _ in range(150)) if packet.proto in (6, 17)]
             wall.configure(ingress=rules, conntrack="OFF")
             wall.chains.reset(range(1000))
-            for packet in packets:
-                cube.program("ingress").test_run(packet.frame())
+            with quick(wall.cube) as run:
+                for packet in packets:
+                    run(packet.frame())
             ours = wall.counted()[:-1]
             assert by_netfilter(netfilter, rules, packets, "iptables") == ours, seed
             assert by_netfilter(netfilter, rules, packets, "nft") == ours, seed
 
 
-def by_netfilter(namespace: str, rules: list[dict[str, Any]], packets: list[Packet], kind: str) -> list[int]:
+def by_netfilter(host: Host, rules: list[dict[str, Any]], packets: list[Packet], kind: str) -> list[int]:
     """Packets of each rule."""
 
     def run(command: str, text: str = "") -> str:
-        done = subprocess.run(["ip", "netns", "exec", namespace, *command.split()], input=text, text=True, capture_output=True)
+        done = subprocess.run(host.command(command), input=text, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -107,7 +103,7 @@ def by_netfilter(namespace: str, rules: list[dict[str, Any]], packets: list[Pack
     else:
         body = "\n".join([*(nft_rule(rule, at) for at, rule in enumerate(rules)), "counter accept"])
         run("nft -f -", f"table netdev t {{\nchain c {{\ntype filter hook ingress device f1 priority 0;\n{body}\n}}\n}}\n")
-    netns.run_in(namespace, lambda: send_all([valid(packet) for packet in packets]))
+    host.call(lambda: send_all([valid(packet) for packet in packets]))
 
     def count() -> list[int]:
         """Of all rules; the last number is of what met none of them."""

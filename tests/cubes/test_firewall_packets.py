@@ -12,7 +12,6 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoReq
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-from polycube.bpf import RingBuffer
 from polycube.cubes.firewall.chains import NOT_LOGGED
 
 E = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
@@ -184,25 +183,21 @@ def test_a_rule_is_no_more_after_its_time(wall, version):
 @VERSIONS
 def test_log_rules_log_and_go_on(wall, version):
     made = wall(ingress=[{"l4proto": "UDP", "action": "LOG"}, {"dport": 53, **DROP}])
-    lines = []
-    with RingBuffer(made.maps["logs"].kernel, lines.append) as ring:
-        made.cube.send(E / ip(version) / UDP53).dropped("rule")
-        made.cube.send(E / ip(version) / TCP80).forwarded()
-        ring.consume()
+    made.cube.records("logs")  # of those before
+    made.cube.send(E / ip(version) / UDP53).dropped("rule")
+    made.cube.send(E / ip(version) / TCP80).forwarded()
     assert made.counted() == [1, 1, 1]
-    assert [line[12 : 12 + 14] for line in lines] == [bytes(E / ip(version))[:14]]
+    assert [line[12 : 12 + 14] for line in made.cube.records("logs")] == [bytes(E / ip(version))[:14]]
 
 
 def test_lines_that_find_no_room_are_counted(wall):
     made = wall(ingress=[{"action": "LOG"}, DROP])
     made.chains.reset([NOT_LOGGED])
+    made.cube.records("logs")
     made.cube.program("ingress").test_run(bytes(E / ip(4) / UDP53).ljust(60, b"\0"), repeat=1000)
-    lines = []
-    with RingBuffer(made.maps["logs"].kernel, lines.append) as ring:
-        ring.consume()
     missed = made.chains.counts()[NOT_LOGGED][0]
     assert made.counted()[:2] == [1000, 1000] and missed > 0
-    assert len(lines) + missed == 1000
+    assert len(made.cube.records("logs")) + missed == 1000
 
 
 @VERSIONS

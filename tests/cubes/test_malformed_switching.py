@@ -13,9 +13,9 @@ from bridge_lab import key, set_up, trunk
 from malformed_lab import Subject, check, soak
 from router_lab import Lab
 
-from polycube.core.slowpath import folded_sum
 from polycube.testing import malformed
 from polycube.testing.harness import Chain, Hook
+from polycube.toolkit.frame import checksum
 
 OUT, HOP = bytes.fromhex("0200000000a1"), bytes.fromhex("0200000000b1")  # MACs of the router's way out, and of the next hop there
 MTU = 1500
@@ -68,7 +68,7 @@ def routed(packet: bytes) -> bytes | None:
     """The IP packet with one hop less, without what is behind it; None: it is not forwarded."""
     if packet[0] >> 4 == 4 and len(packet) >= 20:
         header, length = (packet[0] & 15) * 4, int.from_bytes(packet[2:4], "big")
-        right = 20 <= header <= length <= len(packet) and folded_sum(packet[:header]) in (0, 0xFFFF)
+        right = 20 <= header <= length <= len(packet) and checksum(packet[:header]) in (0, 0xFFFF)
         hops, ends, total = packet[8], (packet[12:16], packet[16:20]), length
     elif packet[0] >> 4 == 6 and len(packet) >= 40:
         total = 40 + int.from_bytes(packet[4:6], "big")
@@ -79,8 +79,8 @@ def routed(packet: bytes) -> bytes | None:
         return None
     if packet[0] >> 4 == 6:
         return packet[:7] + bytes([hops - 1]) + packet[8:total]
-    sum = (folded_sum(packet[:8] + bytes([hops - 1]) + packet[9:10] + b"\0\0" + packet[12:header])) & 0xFFFF
-    return packet[:8] + bytes([hops - 1]) + packet[9:10] + (0xFFFF - sum).to_bytes(2, "big") + packet[12:total]
+    sum = checksum(packet[:8] + bytes([hops - 1]) + packet[9:10] + b"\0\0" + packet[12:header])
+    return packet[:8] + bytes([hops - 1]) + packet[9:10] + sum.to_bytes(2, "big") + packet[12:total]
 
 
 def router(chain: Chain) -> Subject:

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -13,7 +14,6 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.utils import PcapNgReader
 
-from polycube.bpf import RingReader
 from polycube.cubes.packetcapture import Packetcapture, output, pcapng
 from polycube.cubes.packetcapture.drain import LENGTH_AT
 from polycube.cubes.packetcapture.filter import code
@@ -37,16 +37,13 @@ class Captured:
         self.cube = cube(replace(Packetcapture.function(), code=(code(expression),)), **options)
         self.cube.cfg(directions=directions, snaplen=snaplen)
         self.cube.map("clocks")[0] = 1_000_000_000_000_000_000
-        self.reader = RingReader(self.cube.kernel_map("frames"), LENGTH_AT)
 
     def send(self, frame, direction="ingress"):
         """The frame must go on, whatever becomes of its copy."""
         self.cube.send(frame, direction=direction).forwarded(packet=frame)
 
     def blocks(self):
-        found = [bytes(view) for view in self.reader.read()]
-        self.reader.release()
-        return found
+        return [record[: struct.unpack_from("<I", record, LENGTH_AT)[0]] for record in self.cube.records("frames")]
 
     def counts(self):
         values = [one for direction in (0, 1) for one in self.cube.map("counts").percpu(direction)]
@@ -55,15 +52,7 @@ class Captured:
 
 @pytest.fixture
 def captured(cube):
-    made = []
-
-    def make(*arguments, **options):
-        made.append(Captured(cube, *arguments, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.reader.close()
+    return partial(Captured, cube)
 
 
 def options(block):

@@ -14,7 +14,6 @@ from scapy.layers.l2 import ARP, LLC, Dot1Q, Ether
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.packet import Raw
 
-from polycube.compiler.code import Code, CodeError, Language
 from polycube.cubes.packetcapture import Packetcapture
 from polycube.cubes.packetcapture.cbpf import (
     ABS,
@@ -56,6 +55,7 @@ from polycube.cubes.packetcapture.cbpf import (
 )
 from polycube.cubes.packetcapture.filter import FUNCTION, code
 from polycube.cubes.packetcapture.libpcap import FilterError, _Program, compile_filter, library
+from polycube.testing.harness import Code, CodeError, Language
 
 PCAP = library()
 

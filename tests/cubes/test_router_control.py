@@ -1,73 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration to maps, without a kernel: what is written, what is refused, how long it takes."""
+"""Configuration to maps: what is written, what is refused."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from router_lab import CONFIG, HOST, MAC, Lab, port_facts
+from router_lab import CONFIG, HOST, MAC, Lab, LabMaker, port_facts
 
-from polycube.bpf import MapType
-from polycube.compiler.function import Hook, UnitSpec
-from polycube.core.maps import MapShape, MapView, MapViews, Shapes
 from polycube.cubes.router import Router
 from polycube.cubes.router.model import RouterConfig
 from polycube.cubes.router.tables import routes_of
 from polycube.model import Diff, Edit, ModelError, Op, dump, load
-from polycube.testing.stage import emit
-
-
-class FakeMap:
-    """Bytes in a dictionary."""
-
-    def __init__(self, shape: MapShape) -> None:
-        self.shape = shape
-        self.entries: dict[bytes, bytes] = {}
-        self.writes = 0
-        if shape.type == MapType.ARRAY:
-            self.entries = {number.to_bytes(4, "little"): bytes(shape.value.size) for number in range(shape.max_entries)}
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.entries.get(key)
-
-    def set(self, key: bytes, value: bytes) -> None:
-        self.writes += 1
-        self.entries[key] = value
-
-    def delete(self, key: bytes) -> bool:
-        self.writes += 1
-        return self.entries.pop(key, None) is not None
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        yield from self.entries.items()
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
-    path = Path(tmp_path_factory.mktemp("router")) / "router.o"
-    path.write_bytes(emit(UnitSpec(Router.function(), Hook.XDP)))
-    return Shapes.read(path)
+from polycube.testing.harness import CubeUnderTest, Hook
 
 
 @pytest.fixture
-def kernel(shapes: Shapes) -> dict[str, FakeMap]:
-    return {name: FakeMap(shape) for name, shape in shapes.maps.items()}
+def hook() -> Hook:
+    """One is enough: the control plane doesn't know which it is."""
+    return Hook.XDP
 
 
 @pytest.fixture
-def lab(shapes: Shapes, kernel: dict[str, FakeMap]) -> Lab:
-    return make(shapes, kernel)
+def make(cube: Callable[..., CubeUnderTest]) -> LabMaker:
+    return partial(Lab, cube("router", ports=3))
 
 
-def make(shapes: Shapes, kernel: dict[str, FakeMap], **options: Any) -> Lab:
-    views = {name: MapView(name, shapes.maps[name], lambda one=one: one) for name, one in kernel.items()}  # type: ignore[misc]
-    return Lab(None, views, **options)
+@pytest.fixture
+def lab(make: LabMaker) -> Lab:
+    return make()
 
 
 def table(lab: Lab, version: int = 4) -> dict[str, tuple[int, int, str]]:
@@ -76,6 +41,11 @@ def table(lab: Lab, version: int = 4) -> dict[str, tuple[int, int, str]]:
     for network, value in routes_of(lab.router.maps, version, lab.router.route_table_size).items():
         found[str(network)] = (value["interface"], value["kind"], str(ipaddress.ip_address(value["gateway"])))
     return found
+
+
+def written(lab: Lab, name: str) -> int:
+    """Entries of a table that the last change has written."""
+    return sum(write.map == name for write in lab.writes)
 
 
 def test_creation_fills_all_tables(lab: Lab) -> None:
@@ -90,18 +60,11 @@ def test_creation_fills_all_tables(lab: Lab) -> None:
     assert lab.router.maps["neighbours4"][{"interface": 1, "address": bytes([10, 0, 1, 2])}]["permanent"] == 1
 
 
-def test_apply_records_and_changes_nothing_itself(shapes: Shapes, tmp_path: Path) -> None:
-    maps = MapViews(shapes, tmp_path)
-    with maps.recording() as writes:
-        Lab(None, maps)
-    assert {write.map for write in writes} >= {"interfaces", "routes4", "routes6", "neighbours4", "filters"}
-
-
-def test_added_route_costs_one_write_and_removed_best_route_gives_way_to_the_next(lab: Lab, kernel: dict[str, FakeMap]) -> None:
-    before = kernel["routes4"].writes
+def test_added_route_costs_one_write_and_removed_best_route_gives_way_to_the_next(lab: Lab) -> None:
     lab.edit_config(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.0.9"), {"pathcost": 5}))
+    assert written(lab, "routes4") == 1
     lab.edit_config(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 2}))
-    assert kernel["routes4"].writes == before + 2
+    assert written(lab, "routes4") == 1
     assert table(lab)["20.0.0.0/8"] == (1, 0, "10.0.1.9")
     lab.edit_config(Edit(Op.MERGE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 9}))
     assert table(lab)["20.0.0.0/8"] == (0, 0, "10.0.0.9")
@@ -162,13 +125,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_configuration_is_refused_in_one_sentence_and_nothing_is_written(lab: Lab, kernel: dict[str, FakeMap], name: str) -> None:
+def test_bad_configuration_is_refused_in_one_sentence_and_nothing_is_written(lab: Lab, name: str) -> None:
     path, body, sentence = REFUSED[name]
-    before = {one: fake.writes for one, fake in kernel.items()}
+    before = list(lab.router.maps["routes4"].items()), list(lab.router.maps["neighbours4"].items())
     with pytest.raises(ModelError) as caught:
         lab.edit_config(Edit(Op.CREATE, path, body))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
-    assert {one: fake.writes for one, fake in kernel.items()} == before
+    assert (list(lab.router.maps["routes4"].items()), list(lab.router.maps["neighbours4"].items())) == before
 
 
 def test_more_routes_than_the_table_holds_are_refused(lab: Lab) -> None:
@@ -178,16 +141,12 @@ def test_more_routes_than_the_table_holds_are_refused(lab: Lab) -> None:
     assert Router.sizes(load(RouterConfig, {"name": "r", "route-table-size": 100_000}))["routes4"] > 100_000
 
 
-def test_ten_thousand_routes_in_one_request_take_well_under_two_seconds(lab: Lab) -> None:
+def test_a_route_beside_ten_thousand_costs_as_little_as_any(lab: Lab) -> None:
     body = [{"network": f"20.{n >> 8}.{n & 255}.0/24", "nexthop": f"10.0.0.{2 + n % 200}"} for n in range(9_990)]
-    began = time.process_time()
     lab.edit_config(Edit(Op.MERGE, ("route",), body))
-    bulk = time.process_time() - began
-    began = time.process_time()
-    lab.edit_config(Edit(Op.CREATE, ("route", "30.0.0.0/8", "10.0.0.9"), {}))
-    one = time.process_time() - began
     assert len(table(lab)) > 10_000
-    assert (bulk < 1.5, one < 0.2) == (True, True), (bulk, one)
+    lab.edit_config(Edit(Op.CREATE, ("route", "30.0.0.0/8", "10.0.0.9"), {}))
+    assert len(lab.writes) < 10
 
 
 def shown(lab: Lab, name: str) -> dict[str, Any]:
@@ -226,29 +185,29 @@ def test_local_routes_cannot_be_deleted(lab: Lab) -> None:
         lab.router.forget("route", ("10.0.0.0/24", "local"))
 
 
-def test_restored_configuration_with_a_resting_route_is_taken_as_it_is(shapes: Shapes, kernel: dict[str, FakeMap]) -> None:
+def test_restored_configuration_with_a_resting_route_is_taken_as_it_is(make: LabMaker) -> None:
     config = {**CONFIG, "route": [{"network": "20.0.0.0/8", "nexthop": "99.0.0.1"}]}
-    lab = make(shapes, kernel, config=config)
+    lab = make(config=config)
     assert "20.0.0.0/8" not in table(lab) and shown(lab, "route")["20.0.0.0/8 99.0.0.1"]["active"] is False
 
 
-def test_port_without_mac_takes_the_netdevs_and_without_netdev_one_that_stays(shapes: Shapes, kernel: dict[str, FakeMap]) -> None:
+def test_port_without_mac_takes_the_netdevs_and_without_netdev_one_that_stays(make: LabMaker) -> None:
     config = {"name": "r1", "ports": [{"name": "p0"}, {"name": "p1"}]}
-    lab = make(shapes, kernel, config=config, mac="02:00:00:00:00:c7")
+    lab = make(config=config, mac="02:00:00:00:00:c7")
     assert lab.router.maps["interfaces"][0]["mac"].hex(":") == "02:00:00:00:00:c7"
     lab.router.ports = {name: type(facts)(name, facts.number, facts.id) for name, facts in lab.router.ports.items()}
     lab.router.facts(["p0", "p1"])
     first, second = (lab.router.maps["interfaces"][number]["mac"] for number in (0, 1))
     assert first != second and first[0] & 3 == 2
-    again = make(shapes, {name: FakeMap(one.shape) for name, one in kernel.items()}, config=config)
-    again.router.ports = lab.router.ports
-    again.router.facts(["p0"])
+    lab.router.maps["interfaces"].clear()
+    again = make(config=config)
+    again.set_facts(*lab.router.ports.values())
     assert again.router.maps["interfaces"][0]["mac"] == first
 
 
-def test_port_without_address_takes_the_netdevs_first_ipv4_prefix_once(shapes: Shapes, kernel: dict[str, FakeMap]) -> None:
+def test_port_without_address_takes_the_netdevs_first_ipv4_prefix_once(make: LabMaker) -> None:
     config = {"name": "r1", "ports": [{"name": "p0"}, {"name": "p1", "ip": "10.8.0.1/24"}]}
-    lab = make(shapes, kernel, config=config, addresses=("127.0.0.1/8", "fe80::1/64", "10.9.0.5/24", "10.9.1.5/24"))
+    lab = make(config=config, addresses=("127.0.0.1/8", "fe80::1/64", "10.9.0.5/24", "10.9.1.5/24"))
     lab.tick()
     assert [(one.op, one.path, one.value) for one in lab.edits] == [(Op.MERGE, ("ports", "p0", "ip"), "10.9.0.5/24")]
     lab.edit_config(Edit(Op.DELETE, ("ports", "p0", "ip")))

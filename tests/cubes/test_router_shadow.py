@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from router_lab import port_facts
 
-from polycube.core.mirror import AddressOf, Fact, MacOf, NeighbourOf, RouteTo, fact_data, fact_from
 from polycube.cubes.router.interface import interfaces
 from polycube.cubes.router.model import RouterConfig
 from polycube.cubes.router.shadow import edits, facts
 from polycube.model import edit, load
+from polycube.testing.control import AddressOf, Fact, MacOf, NeighbourOf, RouteTo
 
 MAC = "02:00:00:00:00:c0"
 CONFIG = {
@@ -104,7 +104,3 @@ def test_costs_that_are_the_kernels_own_metrics_are_none(config: RouterConfig) -
 
 def test_what_is_no_port_of_the_router_is_no_business_of_it(config: RouterConfig) -> None:
     assert edits(config, {AddressOf("p7", "10.0.0.9/24")}, {AddressOf("p8", "10.0.0.8/24"), MacOf("p0.9", MAC)}) == []
-
-
-def test_facts_travel_as_data() -> None:
-    assert {fact_from(fact_data(fact)) for fact in SHOWN} == SHOWN

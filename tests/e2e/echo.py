@@ -53,7 +53,7 @@ class Connection:
     made: ClassVar[list[Connection]] = []
 
     def __init__(self, client: Host, vip: str, port: int = 80) -> None:
-        self._socket = client.call(lambda: socket.create_connection((vip, port), timeout=30))
+        self._socket = client.call(lambda: socket.create_connection((vip, port), timeout=10))
         self.made.append(self)
         self.server = self._read(2).decode().strip()
 

@@ -125,15 +125,15 @@ def test_a_dying_backend_is_found_out_and_its_clients_are_told(
     scene(daemon, hosts, type)
     vip = VIP4 if version == 4 else VIP6
     daemon.patch("lbrp/lb1/probe", {"ip": "10.0.1.250/24", "gateway": "10.0.1.254", "ipv6": "fd01::250/64", "gateway6": "fd01::fe"})
-    check = {"type": asking, "interval": 100, "timeout": 2000, "fall": 2, "rise": 1}
+    check = {"type": asking, "interval": 100, "timeout": 500, "fall": 2, "rise": 1}
     daemon.patch(f"lbrp/lb1/service/{vip}/80/TCP", {"health-check": check})
     for number in (1, 2, 3):
-        eventually(health(daemon, version, number), f"server {number} to be up")
+        eventually(health(daemon, version, number), f"server {number} to be up", 15)
     live = [Connection(hosts[0], vip) for _ in range(40)]
     assert {connection.server for connection in live} == {"s1", "s2", "s3"}
     hosts[2].run(f"ip link set {FAR} down")
     try:
-        eventually(lambda: not health(daemon, version, 2)(), "server 2 to be down")
+        eventually(lambda: not health(daemon, version, 2)(), "server 2 to be down", 15)
         daemon.logged(f"backend {'10.0.2.2' if version == 4 else 'fd02::2'} of {vip} 80 TCP is DOWN")
         assert names(hosts[0], vip) == {"s1", "s3"}
         for connection in live:
@@ -147,7 +147,7 @@ def test_a_dying_backend_is_found_out_and_its_clients_are_told(
     finally:
         hosts[2].run(f"ip link set {FAR} up")
         readdress(hosts[2], "10.0.2.2/24", "fd02::2/64", via=["10.0.2.254", "fd02::fe"])
-    eventually(health(daemon, version, 2), "server 2 to be up again")
+    eventually(health(daemon, version, 2), "server 2 to be up again", 15)
     assert "s2" in names(hosts[0], vip, 30)
 
 
@@ -206,7 +206,7 @@ def test_direct_return(daemon: Daemon, hosts: list[Host], type: str) -> None:
         assert names(client, vips[0]) == {"d2", "d3"}
         daemon.patch("lbdsr/lb1/probe", {"ip": "10.0.3.250/24"})
         daemon.patch("lbdsr/lb1/backend", {"health-check": {"type": "HTTP", "port": 80, "interval": 100, "fall": 1}})
-        eventually(lambda: daemon.get("lbdsr/lb1/backend/pool/2")["health"] == "DOWN", "a server that speaks no HTTP to be down")
+        eventually(lambda: daemon.get("lbdsr/lb1/backend/pool/2")["health"] == "DOWN", "a server that speaks no HTTP to be down", 15)
     finally:
         for server in made:
             server.stop()

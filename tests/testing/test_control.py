@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.l2 import Ether
 
 from polycube.core.cube import Cube
-from polycube.cubes.helloworld.model import HelloworldConfig
+from polycube.cubes.helloworld.model import HelloworldConfig, Verdict
 from polycube.model import Edit, Op
 from polycube.testing.control import ControlPlane
 
@@ -25,7 +25,7 @@ class Odd(Cube[HelloworldConfig]):
         if change.new.loglevel == "OFF":
             raise ValueError("no log at all?")
         for _, action in change.changed("action"):
-            self.cfg["action"] = action
+            self.cfg["action"] = list(Verdict).index(action)
 
     def facts(self, changed):
         self.changed = changed

@@ -158,7 +158,7 @@ def test_expectations_that_fail_say_what_happened(bridge):
 def test_names_that_do_not_exist(bridge):
     with pytest.raises(KeyError, match=r"no CFG\(agingtime\) in simplebridge; it has .*aging_time"):
         bridge.cfg(agingtime=1)
-    with pytest.raises(KeyError, match=r"no map FDB in simplebridge; it has .*fdb"):
+    with pytest.raises(KeyError, match=r"no map FDB in the data plane; it has .*fdb"):
         bridge.map("FDB")
 
 

@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from polycube.bpf import Map
 from polycube.toolkit.classify import ANY, Result, Rule, Space, Values, match, named, ranges
 from polycube.toolkit.classify.rule import ADDRESS_BITS, DIM_OF, DIMS, elements_of
 
@@ -147,39 +146,3 @@ def wire(frame: Frame) -> bytes:
         head += frame[Space.SRC6].to_bytes(16, "big") + frame[Space.DST6].to_bytes(16, "big")
     tag = b"\x81\0" + frame[Space.VLAN].to_bytes(2, "big") if Space.VLAN in frame else b""
     return bytes(12) + tag + (b"\x08\0" if version == 4 else b"\x86\xdd") + head + payload
-
-
-class KernelViews:
-    """The maps of a cube under test, as `Sides` wants them."""
-
-    def __init__(self, cube: Any) -> None:
-        self._cube = cube
-
-    def __getitem__(self, name: str) -> KernelView:
-        return KernelView(self._cube.map(name))
-
-
-class KernelView:
-    """Writes at once."""
-
-    def __init__(self, view: Any) -> None:
-        self._view = view
-        self._kernel: Map = view.kernel
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._view.get(key, default)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._view[key] = value
-
-    def packed_items(self) -> Iterable[tuple[bytes, bytes]]:
-        return self._kernel.items()
-
-    def load(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
-        entries = list(entries)
-        gone = bytes(self._kernel.info.value_size) if self._kernel.info.type in (2, 6) else None
-        written = [(key, gone if value is None else value) for key, value in entries]
-        for key, value in written:
-            if value is None:
-                self._kernel.delete(key)
-        self._kernel.set_many((key, value) for key, value in written if value is not None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from classify_lab import KernelViews, Maker, first, wire
+from classify_lab import Maker, first, wire
 
 from polycube.bpf import u32
 from polycube.toolkit.classify import Result, Rule, Sides, Table, match
@@ -74,7 +74,7 @@ def slots(cube, frames) -> list[int | None]:
 @pytest.mark.parametrize("version", [4, 6])
 def test_the_data_plane_classifies_as_the_first_rule_that_matches(cube, version):
     made = cube(FOLDER, transparent=True)
-    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    sides = Sides(made.maps, 0, Table(), "counters")
     for seed in range(20):
         maker = Maker(2000 + seed, version)
         rules = [maker.rule((seed, at)) for at in range(maker.chance.randrange(1, 50))]
@@ -95,7 +95,7 @@ def says(cube, sides, maker, rules):
 
 def test_rules_that_ask_for_nothing_are_found_where_they_are(cube):
     made, maker = cube(FOLDER, transparent=True), Maker(6, 4)
-    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    sides = Sides(made.maps, 0, Table(), "counters")
     rules = [Rule(at, match({}), Result(action=0)) for at in range(3)]
     for left in (rules, rules[1:], rules[2:], []):
         sides.update(left, maker.sets)
@@ -105,7 +105,7 @@ def test_rules_that_ask_for_nothing_are_found_where_they_are(cube):
 def test_a_set_of_known_flows_holds_them_apart(cube):
     """With room for one set, all flows meet in it: of both IP versions, more than it holds, and again."""
     made = cube(FOLDER, transparent=True)
-    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    sides = Sides(made.maps, 0, Table(), "counters")
     makers = [Maker(7, 4), Maker(8, 6)]
     for version in range(3):
         rules = [maker.rule((version, at)) for at in range(10) for maker in makers]
@@ -118,7 +118,7 @@ def test_a_set_of_known_flows_holds_them_apart(cube):
 
 def test_what_a_failed_request_took_back_is_not_seen_later(cube):
     made, maker = cube(FOLDER, transparent=True), Maker(5, 4)
-    sides = Sides(KernelViews(made), 0, Table(), "counters")
+    sides = Sides(made.maps, 0, Table(), "counters")
     versions = [[maker.rule((version, at)) for at in range(20)] for version in range(4)]
     sides.update(versions[0], maker.sets, flows=64)
     counters = [entry.counter for entry in sides.table.entries]
@@ -138,14 +138,14 @@ def test_what_a_failed_request_took_back_is_not_seen_later(cube):
 def test_a_new_process_takes_over_what_stands(cube):
     made, maker = cube(FOLDER, transparent=True), Maker(6, 6)
     rules = [maker.rule(at) for at in range(30)]
-    former = Sides(KernelViews(made), 0, Table(), "counters")
+    former = Sides(made.maps, 0, Table(), "counters")
     former.update(rules, maker.sets)
     former.update(rules[5:], maker.sets)
-    places = Sides(KernelViews(made), 0, Table(), "counters").places()
+    places = Sides(made.maps, 0, Table(), "counters").places()
     assert places == [(entry.slot, entry.counter) for entry in former.table.entries]
     numbers = Numbers(last=-1)
     numbers.reserve([counter for _, counter in places])
-    sides = Sides(KernelViews(made), 0, Table(counters=numbers), "counters")
+    sides = Sides(made.maps, 0, Table(counters=numbers), "counters")
     sides.table.restore(rules[5:], places, maker.sets)
     assert [entry.counter for entry in sides.table.entries] == [counter for _, counter in places]
     for left in (rules[5:], rules[8:], rules):

@@ -13,7 +13,6 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from polycube.core.maps import MapShape, MapView
 from polycube.toolkit.conntrack import GRACE, SessionTable, State, Timeouts, failures, monotonic, tuple_key, unpacked
 
 FOLDER = Path(__file__).parents[1] / "datapath" / "tracker"
@@ -26,16 +25,9 @@ def tracker(cube):
     return made
 
 
-def view(tracker, name):
-    """As a worker has it."""
-    spec = tracker._object.maps[name]
-    shape = MapShape(spec.type, spec.key_layout, spec.value_layout, spec.max_entries, spec.describe())
-    return MapView(name, shape, lambda: tracker.kernel_map(name))
-
-
 @pytest.fixture
 def table(tracker):
-    return SessionTable(view(tracker, "sessions"))
+    return SessionTable(tracker.map("sessions"))
 
 
 def udp(number, kind=IP):
@@ -45,9 +37,9 @@ def udp(number, kind=IP):
 
 def expire(tracker, sessions, by=GRACE + 1):
     for session in sessions:
-        value = unpacked(view(tracker, "sessions"), session)
+        value = unpacked(tracker.map("sessions"), session)
         value["ct"]["expires"] = monotonic() - by
-        tracker.kernel_map("sessions").set(session.key, tracker._object.maps["sessions"].value_layout.pack(value))
+        tracker.map("sessions").set_many([(session.key, tracker.map("sessions").pack(value))])
 
 
 @pytest.mark.parametrize(("kind", "ends"), [(IP, ("10.9.0.9", "10.0.0.1")), (IPv6, ("2001:db8:9::9", "2001:db8::1"))])
@@ -57,7 +49,7 @@ def test_a_session_is_read_from_its_openers_point_of_view(tracker, table, kind, 
     assert (str(session.source), str(session.destination), session.sport, session.dport) == (*ends, 1007, 53)
     assert (session.protocol, session.state, session.answered) == (17, State.UDP_NEW, False)
     assert 48 <= session.eta <= 50
-    assert unpacked(view(tracker, "sessions"), session)["packets"] == 1
+    assert unpacked(tracker.map("sessions"), session)["packets"] == 1
     assert session.key == tuple_key(session.source, 1007, session.destination, 53, 17)
     assert session.key == tuple_key(session.destination, 53, session.source, 1007, 17)
 
@@ -133,7 +125,7 @@ def test_twins_go_with_their_sessions(tracker):
 
     removed = Removed()
     table = SessionTable(
-        view(tracker, "sessions"), removed, lambda session: session.sport.to_bytes(2, "big") if session.sport != 1001 else None
+        tracker.map("sessions"), removed, lambda session: session.sport.to_bytes(2, "big") if session.sport != 1001 else None
     )
     for number in range(3):
         tracker.send(udp(number))
@@ -148,7 +140,7 @@ def test_what_found_no_room_is_counted(cube):
     tracker.cfg(ct_timeouts=Timeouts().cfg())
     for number in range(9):
         tracker.send(udp(number))
-    assert failures(view(tracker, "ct_failures")) == 9 - len(tracker.map("sessions")) > 0
+    assert failures(tracker.map("ct_failures")) == 9 - len(tracker.map("sessions")) > 0
 
 
 def test_each_state_has_a_timeout():

@@ -120,14 +120,21 @@ class MapView:
         """A snapshot: entries that come or go meanwhile may be missed."""
         self._one_value()
         for key, value in self.packed_items():
-            yield self._key.unpack(key), self._value.unpack(value)
+            yield self.unpack(key, value)
 
     def __iter__(self) -> Iterator[Any]:
         for key, _ in self.packed_items():
             yield self._key.unpack(key)
 
+    def __len__(self) -> int:
+        return sum(1 for _ in self.packed_items())
+
     def clear(self) -> None:
         """Deletes all entries there are now."""
+        kernel = self._opened()
+        if self._written is None and kernel and self._gone is None:
+            kernel.clear()
+            return
         for key, _ in list(self.packed_items()):
             self._write(key, self._gone)
 
@@ -199,6 +206,10 @@ class MapView:
         """A value as the kernel has it; to write the same one many times."""
         return self._value.pack(value, self.name)
 
+    def unpack(self, key: bytes, value: bytes) -> tuple[Any, Any]:
+        """An entry that the kernel has so."""
+        return self._key.unpack(key), self._value.unpack(value)
+
     def packed_items(self) -> Iterator[tuple[bytes, bytes]]:
         """`items` as the kernel has them."""
         kernel = self._opened()
@@ -224,8 +235,9 @@ class MapView:
 class MapViews:
     """The maps of one cube: `self.maps["fdb"]`."""
 
-    def __init__(self, shapes: Shapes, pins: Path) -> None:
-        self._pins = pins
+    def __init__(self, shapes: Shapes, find: Callable[[str], Map | None]) -> None:
+        """`find`: opens a map by its name, if it is there."""
+        self._find = find
         self._open: dict[str, Map] = {}
         self._views = {name: MapView(name, shape, partial(self._opened, name)) for name, shape in shapes.maps.items()}
 
@@ -266,7 +278,7 @@ class MapViews:
 
     def _opened(self, name: str) -> Map | None:
         kernel = self._open.get(name)
-        if kernel is None and (kernel := Map.find(self._pins / name)):
+        if kernel is None and (kernel := self._find(name)):
             if not kernel.fits(self._views[name].shape.described):
                 kernel.close()
                 return None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from polycube.bpf import Map
 from polycube.core.complaint import Complaints
 from polycube.core.config import CubeConfig, TransparentCube
 from polycube.core.cube import Cube, Host, PortFacts
@@ -44,7 +45,7 @@ class Views:
     def __init__(self, objects: Mapping[str, Path], pins: Path) -> None:
         self.objects = dict(objects)
         shapes = Shapes.read(*objects.values())
-        self.maps = MapViews(shapes, pins)
+        self.maps = MapViews(shapes, lambda name: Map.find(pins / name))
         self.cfg = CfgView(shapes.cfg)
 
 

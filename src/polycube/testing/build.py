@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import polycube
+from polycube.compiler import build
 
 
 class OtherBuild:
@@ -19,6 +20,11 @@ class OtherBuild:
         self.path = path
         self.package = path / "polycube"
         shutil.copytree(Path(polycube.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    @staticmethod
+    def available() -> bool:
+        """Whether there is a clang."""
+        return build.available()
 
     def change(self, file: str, old: str, new: str) -> OtherBuild:
         """Replaces what a file has just once. `file` is relative to the package."""

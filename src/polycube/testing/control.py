@@ -2,26 +2,41 @@
 """A service's control plane on the maps of a cube under test: both halves of a network function together, without a daemon.
 
 It is to the service's class what a worker is: it gives it a configuration, the facts of its ports and what the data plane hands up, and
-keeps what the class sends, logs, alarms and asks for. Other than in a worker, writes reach the maps at once, and time passes when the
-test says so: timers are called by `run`.
+keeps what the class sends, logs, alarms and asks for. Writes of `apply` and `facts` are recorded, and made when nothing was raised. Time
+passes when the test says so: timers are called by `run`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from polycube.compiler.function import UnitSpec
 from polycube.core.cube import Cube, NetdevFacts, Packet, PortFacts
-from polycube.core.maps import MapView, Shapes
+from polycube.core.maps import CfgView, MapWrite
+from polycube.core.mirror import AddressOf, Fact, MacOf, NeighbourOf, RouteTo
 from polycube.model import Diff, Edit, edit, load
 from polycube.testing.cube import CubeUnderTest
 from polycube.testing.packets import PacketLike
 from polycube.testing.result import Event, Result
-from polycube.testing.stage import emit
+
+__all__ = [
+    "AddressOf",
+    "ControlPlane",
+    "Fact",
+    "Log",
+    "MacOf",
+    "MapWrite",
+    "NeighbourOf",
+    "NetdevFacts",
+    "Packet",
+    "PortFacts",
+    "RouteTo",
+    "port_facts",
+]
 
 C = TypeVar("C", bound=Cube[Any])
 UUID = "5c1f0a52-0000-4000-8000-000000000001"
@@ -39,19 +54,9 @@ class Log:
     debug = info = error = warning
 
 
-@dataclass
-class Constants:
-    """Configuration constants of the cube under test, as `self.cfg` of the class."""
-
-    cube: CubeUnderTest
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.cube.cfg(**{name: value})
-
-
-def port_facts(number: int, mtu: int = 1500) -> PortFacts:
+def port_facts(number: int, mtu: int = 1500, mac: str = "", addresses: tuple[str, ...] = ()) -> PortFacts:
     """A port p<number> that is up and leads to a netdev eth<number>."""
-    netdev = NetdevFacts(f"eth{number}", 10 + number, f"02:00:00:00:00:c{number}", mtu)
+    netdev = NetdevFacts(f"eth{number}", 10 + number, mac or f"02:00:00:00:00:c{number}", mtu, addresses)
     return PortFacts(f"p{number}", number, number + 1, up=True, peer=netdev.name, netdev=netdev)
 
 
@@ -64,6 +69,9 @@ class Host:
     def transmit(self, cube: Any, port: int, frame: bytes, *, out: bool, ifindex: int = 0, xdp: bool | None = None) -> None:
         (self.control.sent if out else self.control.received).append((port, frame))
 
+    def hand_over(self, cube: Any, port: int, frame: bytes) -> None:
+        self.control.handed_over.append((port, frame))
+
     async def edit(self, cube: Any, edits: Sequence[Edit]) -> None:
         self.control.edits += edits
         self.control.edit(*edits)
@@ -73,28 +81,36 @@ class Host:
 
 
 class ControlPlane(Generic[C]):
-    """One cube. `service` is the instance of the class; ports are named p0, p1, … (transparent: ingress, egress)."""
+    """One cube. `service` is the instance of the class; ports are named p0, p1, … (transparent: ingress, egress). `facts` makes those of
+    a port from its number."""
 
-    def __init__(self, cube: CubeUnderTest, service: type[C], config: Mapping[str, Any] | None = None, name: str = "cube1") -> None:
+    def __init__(
+        self,
+        cube: CubeUnderTest,
+        service: type[C],
+        config: Mapping[str, Any] | None = None,
+        name: str = "cube1",
+        facts: Callable[[int], PortFacts] = port_facts,
+    ) -> None:
         self.cube = cube
         self.name = name
         self.log = Log()
         self._class = service
         self.sent: list[tuple[int, bytes]] = []  # frames out of a port, by its number
         self.received: list[tuple[int, bytes]] = []  # frames as if a port had received them
+        self.handed_over: list[tuple[int, bytes]] = []  # frames for the cube's namespace
+        self.writes: list[MapWrite] = []  # that the last change has made
         self.edits: list[Edit] = []  # of its own configuration; they have been made
         self.alarms: list[tuple[str, dict[str, Any]]] = []
         self.service = self._made()
-        facts = [port_facts(number) for number in range(cube.ports)]
+        ports = [facts(number) for number in range(cube.ports)]
         if cube.function.transparent:
-            facts = [replace(one, name=direction) for one, direction in zip(facts, ("ingress", "egress"), strict=True)]
-        self.service.ports = {one.name: one for one in facts}
+            ports = [replace(one, name=direction) for one, direction in zip(ports, ("ingress", "egress"), strict=True)]
+        self.service.ports = {one.name: one for one in ports}
         self.configure(config or {})
 
     def _made(self) -> C:
-        shapes, cube = Shapes.of(emit(UnitSpec(self.cube.function, self.cube.stage.hook))), self.cube
-        maps = {name: MapView(name, shape, lambda name=name: cube.kernel_map(name)) for name, shape in shapes.maps.items()}  # type: ignore[misc]
-        return self._class(self.name, UUID, maps, Constants(cube), Host(self), self.log)  # type: ignore[arg-type]
+        return self._class(self.name, UUID, self.cube.maps, CfgView(self.cube.shapes.cfg), Host(self), self.log)  # type: ignore[arg-type]
 
     def adopt(self) -> None:
         """A new process of the service takes the cube over, as after a crash: what is in the maps is all it finds."""
@@ -104,7 +120,8 @@ class ControlPlane(Generic[C]):
     # ---- configuration ----
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        """Another configuration, whole; members that are not named have their defaults. Raises what the class raises, and is as before."""
+        """Another configuration, whole; members that are not named have their defaults. Raises what the class raises; then all is as
+        before."""
         self._apply(load(self.service.config, {"name": self.name, **config}))
 
     def edit(self, *edits: Edit) -> None:
@@ -116,19 +133,36 @@ class ControlPlane(Generic[C]):
         """Ports whose netdev, MAC, MTU or peer has changed, or that are new; others stay."""
         self.service.former_ports = self.service.ports
         self.service.ports = {**self.service.ports, **{one.name: one for one in ports}}
-        self.service.facts([one.name for one in ports])
+        with self._recording():
+            self.service.facts([one.name for one in ports])
         self.service.former_ports = {}
 
     def _apply(self, new: Any) -> None:
         """As the worker does it: what is applied is seen as the configuration meanwhile, and stays if nothing is raised."""
         old, self.service.current = self.service.current, new
         try:
-            self.service.apply(Diff(old, new))
-            self.service.facts(list(self.service.ports))
+            with self._recording():
+                self.service.apply(Diff(old, new))
+                self.service.facts(list(self.service.ports))
         except Exception:
             self.service.current = old
             raise
         self.service.settled()
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """What is written within is made at the end."""
+        cfg = self.service.cfg
+        cfg.take()
+        with self.cube.maps.recording() as self.writes:
+            yield
+        for write in self.writes:
+            kernel = self.cube.kernel_map(write.map)
+            if write.value is None:
+                kernel.delete(write.key)
+            else:
+                kernel.set(write.key, write.value)
+        self.cube.set_packed(cfg.take())
 
     # ---- packets and time ----
 

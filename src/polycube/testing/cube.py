@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from polycube.bpf import Layout, Map, MapType, Object, Program, RingBuffer, u32
+from polycube.bpf import Map, MapType, Program, RingBuffer, u32
 from polycube.compiler.function import Function, Hook, UnitSpec
 from polycube.core.fusing import Piece
 from polycube.core.handlertime import HANDLERS, TIMES, HandlerTime, handler_time
+from polycube.core.maps import MapView, MapViews, Shapes
 from polycube.core.paths import COPIES
 from polycube.core.slowpath import META_OUT
 from polycube.testing.packets import PacketLike
@@ -29,79 +30,6 @@ FLOOD_KEY = struct.Struct("<HH")
 COPY = struct.Struct("<2I")  # struct pcn_copy
 REASONS = 64
 CUBE_REASON = 16
-
-
-class View:
-    """A map, as a mapping: keys and values as the C types say, structs as dicts, arrays of bytes as bytes."""
-
-    def __init__(self, key: Layout, value: Layout, kernel: Map) -> None:
-        self._key = key
-        self._value = value
-        self.kernel = kernel
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The value, or `default`."""
-        value = self.kernel.get(self._key.pack(key))
-        return default if value is None else self._value.unpack(value)
-
-    def packed(self, key: Any) -> bytes | None:
-        """The value as the kernel has it, or None."""
-        return self.kernel.get(self._key.pack(key))
-
-    def packed_items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries as the kernel has them."""
-        return self.kernel.items()
-
-    def set_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Writes entries as the kernel has them."""
-        self.kernel.set_many(entries)
-
-    def delete_many(self, keys: Iterable[bytes]) -> None:
-        """Those that are not there don't matter."""
-        self.kernel.delete_many(keys)
-
-    def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
-        """`packed_items` in parts."""
-        return self.kernel.batches()
-
-    def pack(self, value: Any) -> bytes:
-        """A value as the kernel has it."""
-        return self._value.pack(value)
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self.packed(key)
-        if value is None:
-            raise KeyError(key)
-        return self._value.unpack(value)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.kernel.set(self._key.pack(key), self._value.pack(value))
-
-    def __delitem__(self, key: Any) -> None:
-        if not self.kernel.delete(self._key.pack(key)):
-            raise KeyError(key)
-
-    def __contains__(self, key: Any) -> bool:
-        return self.kernel.get(self._key.pack(key)) is not None
-
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        """All entries."""
-        yield from self.decode(self.packed_items())
-
-    def percpu(self, key: Any) -> list[Any]:
-        """The value of each CPU, of a per-CPU map."""
-        return [self._value.unpack(value) for value in self.kernel.get_percpu(self._key.pack(key))]
-
-    def clear(self) -> None:
-        """Deletes all entries."""
-        self.kernel.clear()
-
-    def __len__(self) -> int:
-        return len(list(self.kernel.keys()))
-
-    def decode(self, entries: Iterable[tuple[bytes, bytes]]) -> list[tuple[Any, Any]]:
-        """Entries as bytes to entries as the C types say."""
-        return [(self._key.unpack(key), self._value.unpack(value)) for key, value in entries]
 
 
 @dataclass
@@ -147,8 +75,11 @@ class CubeUnderTest:
         self._copied: list[Exit] = []
         self._events: list[Event] = []
         self._programs: dict[str, Program] = {}
-        self._object = self._load(sizes)
+        data = emit(UnitSpec(function, self.stage.hook))
+        self._object = self.stage.load(data, function.name, sizes)
         self._maps = {key: self._object.map(key) for key in self._object.maps}
+        self.shapes = Shapes.of(data)
+        self.maps = MapViews(self.shapes, self._maps.get)  # its own ones, as its control plane has them
         self.reasons = {value: key.removeprefix("PCN_DROP_").lower() for key, value in self._object.enum_values("pcn_drop_reason").items()}
         own = self._object.enum_values("pcn_cube_drop")
         self.reasons.update({value: key.lower() for key, value in own.items() if value >= CUBE_REASON})
@@ -174,15 +105,24 @@ class CubeUnderTest:
 
     def cfg(self, **values: Any) -> None:
         """Sets configuration constants by their CFG names."""
-        section, variables = self._maps[".data.cfg"], self._object.maps[".data.cfg"].variables()
-        data = bytearray(section.get(u32(0)) or b"")
+        variables = self._object.maps[".data.cfg"].variables()
+        packed = {}
         for name, value in values.items():
             if name not in variables:
                 raise KeyError(f"no CFG({name}) in {self.function.name}; it has {', '.join(variables)}")
-            offset, layout = variables[name]
+            _, layout = variables[name]
             if isinstance(value, str) and layout.names:
                 value = dict(layout.names)[value]
-            data[offset : offset + layout.size] = layout.pack(value, name)
+            packed[name] = layout.pack(value, name)
+        self.set_packed(packed)
+
+    def set_packed(self, values: Mapping[str, bytes]) -> None:
+        """Sets configuration constants, bytes as the data plane has them."""
+        section, variables = self._maps[".data.cfg"], self._object.maps[".data.cfg"].variables()
+        data = bytearray(section.get(u32(0)) or b"")
+        for name, value in values.items():
+            offset, layout = variables[name]
+            data[offset : offset + layout.size] = value
         section.set(u32(0), bytes(data))
 
     def constants(self) -> dict[str, str]:
@@ -196,12 +136,16 @@ class CubeUnderTest:
         """For the planner of fused units."""
         return Piece.of(self.function, self.stage.hook, self._object)
 
-    def map(self, name: str) -> View:
-        """A map of the cube, typed by its BTF."""
-        if name not in self._maps:
-            raise KeyError(f"no map {name} in {self.function.name}; it has {', '.join(self._maps)}")
-        spec = self._object.maps[name]
-        return View(spec.key_layout, spec.value_layout, self._maps[name])
+    def map(self, name: str) -> MapView:
+        """A map of the cube: keys and values as the C types say, structs as dicts, arrays of bytes as bytes."""
+        return self.maps[name]
+
+    def records(self, name: str) -> list[bytes]:
+        """What the data plane has put into a ring buffer since the last call."""
+        found: list[bytes] = []
+        with RingBuffer(self._maps[name], found.append) as ring:
+            ring.consume()
+        return found
 
     def kernel_map(self, name: str) -> Map:
         """A map of the cube, bytes in and out."""
@@ -234,9 +178,9 @@ class CubeUnderTest:
         before = dict(view.packed_items())
         yield changes
         after = dict(view.packed_items())
-        changes.added = view.decode((k, v) for k, v in after.items() if k not in before)
-        changes.removed = view.decode((k, v) for k, v in before.items() if k not in after)
-        changes.changed = view.decode((k, v) for k, v in after.items() if k in before and before[k] != v)
+        changes.added = [view.unpack(k, v) for k, v in after.items() if k not in before]
+        changes.removed = [view.unpack(k, v) for k, v in before.items() if k not in after]
+        changes.changed = [view.unpack(k, v) for k, v in after.items() if k in before and before[k] != v]
 
     def domain(self, number: int, ports: Sequence[int]) -> None:
         """Sets the members of a flood domain. Domain 0 has all ports from the start."""
@@ -362,10 +306,6 @@ class CubeUnderTest:
     def _copy(self, data: bytes) -> None:
         id, length = COPY.unpack_from(data)
         self._copied.append(Exit(self.name, self.ids.index(id), data[COPY.size : COPY.size + length]))
-
-    def _load(self, sizes: dict[str, int]) -> Object:
-        data = emit(UnitSpec(self.function, self.stage.hook))
-        return self.stage.load(data, self.function.name, sizes)
 
     def _time(self, handler: str) -> HandlerTime:
         times = self.stage.maps.get(TIMES)

@@ -18,15 +18,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polycube.bpf import u32
+from polycube.compiler.code import Code, CodeError, Language
 from polycube.compiler.function import PACKAGE, Function, Hook
 from polycube.core.slowpath import INJECT, MARK_OUT, MARK_SPAN, META_OUT
-from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest, View
+from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest
 from polycube.testing.fuse import FusedPrograms
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result
 from polycube.testing.stage import PASSED, PROBE_SLOT, SHADOW, stage, with_tag
 
-__all__ = ["Chain", "Changes", "Counters", "CubeUnderTest", "Drop", "Event", "Exit", "Hook", "Result", "View", "find_function"]
+__all__ = [
+    "Chain",
+    "Changes",
+    "Code",
+    "CodeError",
+    "Counters",
+    "CubeUnderTest",
+    "Drop",
+    "Event",
+    "Exit",
+    "Function",
+    "Hook",
+    "Language",
+    "Result",
+    "find_function",
+]
 
 NEXT_NONE, NEXT_NETDEV, NEXT_CUBE, NEXT_STACK = range(4)
 OWN_FLOOD, INDIRECT = 2, 4
@@ -85,8 +101,8 @@ class Chain:
         cube.stacks.setdefault(port, []).append(transparent)
         self.wire()
 
-    def send(self, packet: PacketLike, cube: CubeUnderTest, port: int = 0, *, mark: int = 0) -> Result:
-        """A frame that arrives at an edge from outside."""
+    def send(self, packet: PacketLike, cube: CubeUnderTest, port: int = 0, *, mark: int = 0, gso_size: int = 0) -> Result:
+        """A frame that arrives at an edge from outside. TC: with a `gso_size` it is one that the kernel will still cut into segments."""
         ifindex = cube.netdevs.get(port, self.stage.near)
         first, name = cube, "entry"
         if cube.function.transparent:
@@ -98,7 +114,7 @@ class Chain:
             self.stage.maps["pcn_entries"].set(u32(ifindex), entry)
         program = self.fused.get(first, name, port if first is cube else INGRESS, ifindex) if self.fused else first.program(name)
         frame = to_bytes(packet)
-        return self._run(cube, port, frame, lambda: self.stage.run(program, frame, ifindex=ifindex, mark=mark))
+        return self._run(cube, port, frame, lambda: self.stage.run(program, frame, ifindex=ifindex, mark=mark, gso_size=gso_size))
 
     def inject(self, packet: PacketLike, cube: CubeUnderTest, port: int, *, out: bool = True) -> Result:
         """A frame from the control plane."""

@@ -20,7 +20,7 @@ import atexit
 import os
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -248,7 +248,7 @@ class Stage:
         else:
             self.wires.set(u32(inner), u32(SHADOW + id))
 
-    def run(self, program: Program, frame: bytes, *, ifindex: int = 0, cb: Sequence[int] = (0,) * 5, mark: int = 0) -> int | None:
+    def run(self, program: Program, frame: bytes, *, ifindex: int = 0, mark: int = 0, gso_size: int = 0) -> int | None:
         """Runs a program once on a frame that seems to come from a netdev. TC gives the program's return value."""
         ifindex = ifindex or self.near
         with OneCpu():
@@ -256,10 +256,12 @@ class Stage:
                 program.test_run(frame, context=xdp_md(len(frame), ingress_ifindex=ifindex), live=True, batch_size=1)
                 return None
             self.start.set(u32(0), u32(program.fd))
+            ethertype = 0
             if len(frame) - 14 < HEADERS.get(frame[12:14], 0):  # the kernel refuses it: the prologue puts the EtherType in
-                cb = (*cb[:4], int.from_bytes(frame[12:14], "little"))
+                ethertype = int.from_bytes(frame[12:14], "little")
                 frame = frame[:12] + b"\xff\xff" + frame[14:]
-            self.left = self.prologue.test_run(frame, context=sk_buff(ifindex=ifindex, cb=tuple(cb), mark=mark))
+            context = sk_buff(ifindex=ifindex, cb=(0, 0, 0, 0, ethertype), mark=mark, gso_size=gso_size, gso_segs=2 if gso_size else 0)
+            self.left = self.prologue.test_run(frame, context=context)
             return self.left.retval
 
     def logs(self) -> list[DataLog]:
