@@ -18,6 +18,7 @@ import rates
 from figures import Found, Row, compared
 from rates import Subject
 
+from polycube.core.worker import processor_time
 from polycube.testing.daemon import Daemon
 from polycube.testing.hosts import eventually
 
@@ -25,6 +26,7 @@ FIRST = int(ipaddress.IPv4Address("20.0.0.0"))
 SPREAD = 10_000  # destinations
 COUNTS = (1, 10_000, 100_000)
 NEXT_HOP = "10.2.0.2"
+HOPS = {4: "10.9.0.2", 6: "fd09::2"}  # of the router that is only loaded
 AIMS = {"XDP": 3.0, "TC": 1.4}
 
 
@@ -37,10 +39,29 @@ def add_linux(subject: Subject, wanted: list[str]) -> None:
     subprocess.run(["ip", "-n", f"{subject.tag}r", "-batch", "-"], input=batch, text=True, check=True)
 
 
-def add_cube(daemon: Daemon, subject: Subject, wanted: list[str]) -> None:
-    body = [{"network": network, "nexthop": NEXT_HOP} for network in wanted]
+def add_cube(daemon: Daemon, name: str, wanted: list[str], next_hop: str = NEXT_HOP) -> None:
+    body = [{"network": network, "nexthop": next_hop} for network in wanted]
     for at in range(0, len(body), 50_000):  # a request has up to 16 MB
-        daemon.patch(f"router/{subject.tag}", {"route": body[at : at + 50_000]})
+        daemon.patch(f"router/{name}", {"route": body[at : at + 50_000]})
+
+
+def loads(daemon: Daemon) -> dict[int, tuple[float, float]]:
+    """Seconds, and seconds of the daemon's and its workers' processors, to load the most routes into an empty router, by IP version."""
+    daemon.post(
+        "router/rm", {"ports": [{"name": "p", "ip": "10.9.0.1/24", "secondaryip": [{"ip": "fd09::1/64"}]}], "route-table-size": COUNTS[-1]}
+    )
+    wanted = {4: networks(0, COUNTS[-1]), 6: [f"2400:{number >> 16:x}:{number & 0xFFFF:x}::/48" for number in range(COUNTS[-1])]}
+    found = {}
+    for version, hop in HOPS.items():
+        before, began = processors(daemon), time.perf_counter()
+        add_cube(daemon, "rm", wanted[version], hop)
+        found[version] = time.perf_counter() - began, processors(daemon) - before
+    daemon.delete("rm")
+    return found
+
+
+def processors(daemon: Daemon) -> float:
+    return sum(processor_time(pid) for pid in (daemon.pid, *daemon.descendants()))
 
 
 def made(daemon: Daemon) -> list[Subject]:
@@ -68,7 +89,7 @@ def measure(folder: Path, quick: bool) -> Found:
             add_linux(subjects[0], wanted)
             for subject in subjects[1:]:
                 began = time.perf_counter()
-                add_cube(daemon, subject, wanted)
+                add_cube(daemon, subject.tag, wanted)
                 raw[f"seconds to load {len(wanted)} routes, {subject.name}"] = time.perf_counter() - began
             for spread in (1, SPREAD):
                 for size in (64, 1500) if (count, spread) == (COUNTS[-1], SPREAD) else (64,):
@@ -84,8 +105,16 @@ def measure(folder: Path, quick: bool) -> Found:
             many, one = kept[COUNTS[-1] * SPREAD, subject.name], kept[1, subject.name]
             aim = None if subject.name == "Linux" else round(1 / 1.3, 2)
             rows.append(compared(f"router, {subject.name}: 100,000 routes and 10,000 destinations to one of each", many, one, aim))
+        rates.tcp_rates(subjects[:2], 3 * rounds)
+        rows.append(compared("router, TC, 100,000 routes, TCP: cube to Linux", subjects[1].tcp, subjects[0].tcp, 1.0))
+        raw["TCP, Gbit/s"] = {subject.name: subject.tcp for subject in subjects[:2]}
         seconds = max(value for name, value in raw.items() if name.startswith("seconds to load 9"))
         rows.append(Row("router: 90,000 routes more, by REST", seconds, unit="s"))
+        raw["loads"] = loads(daemon)
+        for version, (wall, spent) in raw["loads"].items():
+            rows.append(
+                Row(f"router: 100,000 routes of IPv{version} into an empty router, by REST", wall, f"{spent:.1f} s of processor time", "s")
+            )
     return rows, {"router": raw}
 
 
