@@ -5,7 +5,7 @@
  * all drops, of the netdev and of drop reasons; no framework.
  */
 #define PCN_XDP
-#include <polycube/lpm_entries.h>
+#include <polycube/lpm.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 

@@ -36,7 +36,7 @@ from polycube.testing.daemon import Daemon
 from polycube.testing.harness import Chain
 from polycube.testing.hosts import sh
 from polycube.testing.traffic import Headers, Place, Traffic
-from polycube.toolkit.lpm_entries import EntryTable
+from polycube.toolkit.lpm import EntryTable
 
 SOURCE = {4: "198.51.100.7", 6: "2001:db8:ff::7"}
 SIZES = {"one": 1, "10,000": 10_000, "a million": 1_000_000}

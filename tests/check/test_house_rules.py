@@ -64,6 +64,11 @@ def test_files_are_short() -> None:
     assert long - LONGER == set(), f"over {SOFT} lines: split, or add to LONGER if there is no seam"
 
 
+def test_the_kernels_trie_is_used_by_the_library_of_prefixes_only() -> None:
+    sources = [path for pattern in ("*.h", "*.c") for path in SOURCE.rglob(pattern)]
+    assert {path.name for path in sources if ", LPM_TRIE," in path.read_text()} == {"lpm_rules.h"}
+
+
 def test_names_of_test_files_are_unique() -> None:
     """pytest imports them by their name alone."""
     names = Counter(path.name for path in files() if ROOT / "tests" in path.parents and path.name.startswith("test_"))

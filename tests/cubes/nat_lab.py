@@ -26,7 +26,7 @@ def configure(nat, *, masquerade=(), first_port=1024, last_port=65535, any_mappi
     """Fills the tables of a cube under test from rules in wire names: `snat=[{...}]`, `dnat`, `port_forwarding`, `prefix_translation`."""
     lists = {name.replace("_", "-"): {"entry": [{"id": id, **one} for id, one in enumerate(entries)]} for name, entries in rule.items()}
     config = load(NatConfig, {"name": "nat1", "rule": lists})
-    tables = {"sources": rules.sources, "forwards": rules.forwards, "npt_inside": rules.inner_prefixes, "npt_outside": rules.outer_prefixes}
+    tables = {"sources": rules.sources, "forwards": rules.forwards, "translations": rules.translations}
     for name, entries in tables.items():
         nat.map(name).clear()
         for key, value in entries("nat1", config).values():

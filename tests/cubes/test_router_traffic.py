@@ -131,7 +131,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = OtherBuild(tmp_path_factory.mktemp("other"))
     other.change("cubes/router/router.bpf.c", "martian4(ip->daddr)))", "martian4(ip->daddr) || ip->daddr == 1))")
     other.change(
-        "include/polycube/lpm.h", "	if (!first)\n		return 0;\n	for", "	if (!first || of == 1)\n		return 0;\n	for"
+        "include/polycube/lpm_blocks.h",
+        "	if (!first)\n		return 0;\n	for",
+        "	if (!first || of == 1)\n		return 0;\n	for",
     )
     return other.compile("router").path
 

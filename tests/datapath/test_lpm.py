@@ -13,20 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prefixes import BITS, agrees, around, longest, network, packet
 
-from polycube.toolkit.lpm import PrefixTable, sizes
+from polycube.toolkit.lpm import PrefixTable
 
 FOLDER = Path(__file__).parent / "matcher"
 PREFIXES = 512
 
 
 def table_of(made: Any, version: int, prefixes: int = PREFIXES) -> PrefixTable:
-    maps = {name: made.map(name) for name in sizes(f"prefixes{version}", 1)}
+    maps = {name: made.map(name) for name in PrefixTable.sizes(f"prefixes{version}", 1)}
     return PrefixTable(maps, f"prefixes{version}", version, prefixes)
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_data_plane_and_toolkit_find_the_longest_prefix_as_the_plain_model_does(cube: Any, version: int) -> None:
-    made = cube(FOLDER, ports=8, sizes=sizes(f"prefixes{version}", PREFIXES))
+    made = cube(FOLDER, ports=8, sizes=PrefixTable.sizes(f"prefixes{version}", PREFIXES))
     table, rnd = table_of(made, version), random.Random(version)
     prefixes, addresses = around(rnd, version, 60)
     model = {one: rnd.randrange(8) for one in prefixes}
@@ -50,7 +50,7 @@ def test_data_plane_and_toolkit_find_the_longest_prefix_as_the_plain_model_does(
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_every_length_around_an_address_is_found_in_its_turn(cube: Any, version: int) -> None:
-    made = cube(FOLDER, ports=8, sizes=sizes(f"prefixes{version}", PREFIXES))
+    made = cube(FOLDER, ports=8, sizes=PrefixTable.sizes(f"prefixes{version}", PREFIXES))
     table, bits = table_of(made, version), BITS[version]
     address = random.Random(9).getrandbits(bits)
     model = {network(version, address, length): length % 8 for length in range(bits + 1)}
@@ -66,7 +66,7 @@ def test_every_length_around_an_address_is_found_in_its_turn(cube: Any, version:
 
 @pytest.fixture
 def made(cube: Any) -> Any:
-    return cube(FOLDER, ports=2, sizes=sizes("prefixes4", PREFIXES))
+    return cube(FOLDER, ports=2, sizes=PrefixTable.sizes("prefixes4", PREFIXES))
 
 
 def test_blocks_bits_and_values_go_with_the_last_prefix(made: Any) -> None:
@@ -99,7 +99,7 @@ def test_default_route_is_found_without_a_bit(made: Any) -> None:
 
 
 def test_as_many_values_as_prefixes_can_all_change_at_once(cube: Any) -> None:
-    made = cube(FOLDER, ports=2, sizes=sizes("prefixes4", 8))
+    made = cube(FOLDER, ports=2, sizes=PrefixTable.sizes("prefixes4", 8))
     table = table_of(made, 4, 8)
     for round in range(3):
         model = {ipaddress.ip_network(f"10.{number}.0.0/16"): 100 * round + number for number in range(8)}
@@ -108,7 +108,7 @@ def test_as_many_values_as_prefixes_can_all_change_at_once(cube: Any) -> None:
 
 
 def test_full_table_refuses_one_more_and_keeps_the_others(cube: Any) -> None:
-    made = cube(FOLDER, ports=2, sizes=sizes("prefixes4", PREFIXES) | {"prefixes4": 2})
+    made = cube(FOLDER, ports=2, sizes=PrefixTable.sizes("prefixes4", PREFIXES) | {"prefixes4": 2})
     table = table_of(made, 4)
     table.sync({ipaddress.ip_network(f"10.{n}.0.0/16"): n for n in range(0, 32, 16)})
     with pytest.raises(Exception, match="full"):
@@ -147,6 +147,6 @@ def test_any_sequence_of_changes_leaves_what_a_table_made_at_once_would_hold(mad
         else:
             model[one] = table[one] = value
     assert dict(table.items()) == model
-    one_by_one = [sorted(made.map(name).items(), key=str) for name in sizes("prefixes4", 1)]
+    one_by_one = [sorted(made.map(name).items(), key=str) for name in PrefixTable.sizes("prefixes4", 1)]
     table.sync(model)
-    assert [sorted(made.map(name).items(), key=str) for name in sizes("prefixes4", 1)] == one_by_one
+    assert [sorted(made.map(name).items(), key=str) for name in PrefixTable.sizes("prefixes4", 1)] == one_by_one

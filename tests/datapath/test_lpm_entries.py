@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prefixes import agrees, around, longest
 
-from polycube.toolkit.lpm_entries import EntryTable, sizes
+from polycube.toolkit.lpm import EntryTable
 
 FOLDER = Path(__file__).parent / "lister"
 PREFIXES = 512
@@ -19,9 +19,9 @@ PREFIXES = 512
 @pytest.mark.parametrize("version", [4, 6])
 def test_the_longest_prefix_that_counts_is_found_also_of_tables_in_bulk(cube: Any, version: int) -> None:
     """Bits of what was dropped stay until the filter is renewed, and do no harm."""
-    made = cube(FOLDER, ports=8, sizes=sizes(f"prefixes{version}", PREFIXES))
+    made = cube(FOLDER, ports=8, sizes=EntryTable.sizes(f"prefixes{version}", PREFIXES))
     made.cfg(limit=8)
-    maps = {name: made.map(name) for name in sizes(f"prefixes{version}", 1)}
+    maps = {name: made.map(name) for name in EntryTable.sizes(f"prefixes{version}", 1)}
     table, rnd = EntryTable(maps, f"prefixes{version}", version, PREFIXES), random.Random(version)
     prefixes, addresses = around(rnd, version, 100)
     keys = {one: one.prefixlen.to_bytes(4, "little") + one.network_address.packed for one in prefixes}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Forwards by the longest prefix of the destination whose port is below a limit: for the tests of lpm_entries.h. */
-#include <polycube/lpm_entries.h>
+#include <polycube/lpm.h>
 #include <polycube/parse.h>
 
 DROPS(NO_PREFIX, NOT_IP);

@@ -2,7 +2,7 @@
 /* Tables of ddosmitigator, and what its parts share. */
 #pragma once
 
-#include <polycube/lpm_entries.h>
+#include <polycube/lpm.h>
 #include <polycube/tokenbucket.h>
 
 enum ddosmitigator_kind {

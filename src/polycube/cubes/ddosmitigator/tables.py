@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from polycube.core.maps import MapView, MapViews
 from polycube.cubes.ddosmitigator.model import DdosmitigatorConfig, Side
 from polycube.net.addr import Network
-from polycube.toolkit.lpm_entries import EntryTable, sizes
+from polycube.toolkit.lpm import EntryTable
 
 ENTRY = struct.Struct("<QIHHII")  # struct ddosmitigator_entry
 EXPIRES, LOAD = slice(8, 12), slice(16, 20)  # of its bytes
@@ -62,7 +62,7 @@ def table_sizes(config: DdosmitigatorConfig) -> dict[str, int]:
     """Entries of the maps."""
     found = {"buckets": config.ratelimit_size}
     for side, version in TABLES:
-        found |= sizes(f"{PREFIX[side]}{version}", config.blacklist_size)
+        found |= EntryTable.sizes(f"{PREFIX[side]}{version}", config.blacklist_size)
     return found
 
 

@@ -79,7 +79,7 @@ HANDLER(ingress)
 	if (reason)
 		return pcn_drop(pkt, reason);
 	if (npt && pkt->proto == bpf_htons(ETH_P_IPV6)) {
-		int done = nat_npt(ctx, pkt, w, &npt_outside, NAT_DESTINATION);
+		int done = nat_npt(ctx, pkt, w, NAT_DESTINATION);
 
 		if (done)
 			return done < 0 ? pcn_drop(pkt, UNTRANSLATABLE) : pcn_pass(pkt);
@@ -126,7 +126,7 @@ HANDLER(egress)
 	if (reason)
 		return pcn_drop(pkt, reason);
 	if (npt && pkt->proto == bpf_htons(ETH_P_IPV6)) {
-		int done = nat_npt(ctx, pkt, w, &npt_inside, NAT_SOURCE);
+		int done = nat_npt(ctx, pkt, w, NAT_SOURCE);
 
 		if (done)
 			return done < 0 ? pcn_drop(pkt, UNTRANSLATABLE) : pcn_pass(pkt);

@@ -2,6 +2,7 @@
 /* What nat's data plane and control plane share: tables, settings, reasons. Addresses are 16 bytes, IPv4 ones mapped; ports as in the frame. */
 #pragma once
 
+#include <polycube/lpm.h>
 #include <polycube/translate.h>
 
 #define NAT_ATTEMPTS 64  /* ports that are tried for one session: of 90 % in use, one in a thousand sessions finds none */
@@ -58,16 +59,11 @@ struct nat_mapping {
 MAP_FLAGS(mappings, HASH, struct nat_endpoint, struct nat_mapping, 262144, BPF_F_NO_PREALLOC);
 
 /* Source rules: by the longest prefix of the inside address. */
-struct nat_prefix {
-	__u32 length;
-	__u8 address[16] __attribute__((aligned(4)));
-};
-
 struct nat_source {
 	__u8 external[16] __attribute__((aligned(4)));
 };
 
-MAP_FLAGS(sources, LPM_TRIE, struct nat_prefix, struct nat_source, 4096, BPF_F_NO_PREALLOC);
+LPM_RULES(sources, struct nat_source, 4096);
 
 /* Destination rules: of an address (port and proto 0), of a port of it (proto 0: TCP and UDP), of a port and protocol. */
 struct nat_forward {
@@ -79,15 +75,16 @@ struct nat_forward {
 
 MAP_FLAGS(forwards, HASH, struct nat_endpoint, struct nat_forward, 16384, BPF_F_NO_PREALLOC);
 
-/* Prefix translation (NPTv6): by the prefix on one side, the one on the other. */
+/* Prefix translation (NPTv6): by the prefix on one side, the one on the other. A table for each end of a packet that has the former. */
+enum nat_end { NAT_SOURCE, NAT_DESTINATION };
+
 struct nat_npt {
 	__u8 prefix[16] __attribute__((aligned(4)));
 	__u32 length;
 	__u32 adjustment; /* what is added to one word of the address so that sums over it stay: one's complement, as the machine reads words */
 };
 
-MAP_FLAGS(npt_inside, LPM_TRIE, struct nat_prefix, struct nat_npt, 1024, BPF_F_NO_PREALLOC);
-MAP_FLAGS(npt_outside, LPM_TRIE, struct nat_prefix, struct nat_npt, 1024, BPF_F_NO_PREALLOC);
+LPM_RULES(translations, struct nat_npt, 2048);
 
 /* What is being made, and keys that are looked up: too much for the stack. */
 struct nat_work {
@@ -97,7 +94,7 @@ struct nat_work {
 	struct pcn_ct_tuple outside;
 	struct nat_endpoint end;
 	struct nat_mapping mapping;
-	struct nat_prefix prefix;
+	struct pcn_lpm_rule prefix;
 	__u8 remote[16] __attribute__((aligned(4)));
 	__be16 remote_port;
 	__be16 port; /* of the inside end */

@@ -7,8 +7,6 @@
 
 #include "nat.h"
 
-enum nat_end { NAT_SOURCE, NAT_DESTINATION };
-
 /* Translates an address in place. Returns 0, or -1 if it has no counterpart. */
 static __always_inline int nat_npt_address(__u8 *address, const struct nat_npt *to)
 {
@@ -41,16 +39,15 @@ static __always_inline int nat_npt_address(__u8 *address, const struct nat_npt *
 }
 
 /* The address at an offset, if there is a rule for it. 1: there was; 0: there is none; -1: it has no counterpart. */
-static __always_inline int nat_npt_at(struct pcn_ctx *ctx, struct nat_work *w, void *prefixes, __u32 at)
+static __always_inline int nat_npt_at(struct pcn_ctx *ctx, struct nat_work *w, enum nat_end end, __u32 at)
 {
 	struct nat_npt *to;
 	void *address = pcn_at(ctx, at, 16);
 
 	if (!address)
 		return 0;
-	w->prefix.length = 128;
 	nat_copy_address(w->prefix.address, address);
-	to = bpf_map_lookup_elem(prefixes, &w->prefix);
+	to = pcn_lpm_rule(&translations, &w->prefix, end);
 	if (!to)
 		return 0;
 	if (nat_npt_address(w->prefix.address, to))
@@ -59,16 +56,16 @@ static __always_inline int nat_npt_at(struct pcn_ctx *ctx, struct nat_work *w, v
 }
 
 /* An IPv6 packet. `end`: which of its addresses is the inside one. As nat_npt_at(). */
-static __always_inline int nat_npt(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct nat_work *w, void *prefixes, enum nat_end end)
+static __always_inline int nat_npt(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct nat_work *w, enum nat_end end)
 {
 	__u32 source = __builtin_offsetof(struct ipv6hdr, saddr), destination = __builtin_offsetof(struct ipv6hdr, daddr);
-	int done = nat_npt_at(ctx, w, prefixes, pkt->l3 + (end == NAT_SOURCE ? source : destination));
+	int done = nat_npt_at(ctx, w, end, pkt->l3 + (end == NAT_SOURCE ? source : destination));
 	struct pcn_icmp *icmp;
 
 	if (done <= 0 || !pkt->l4 || pkt->l4_proto != IPPROTO_ICMPV6)
 		return done;
 	icmp = pcn_at(ctx, pkt->l4, sizeof(*icmp));
 	if (icmp && icmp->type < 128)
-		nat_npt_at(ctx, w, prefixes, pkt->l4 + sizeof(*icmp) + (end == NAT_SOURCE ? destination : source));
+		nat_npt_at(ctx, w, end, pkt->l4 + sizeof(*icmp) + (end == NAT_SOURCE ? destination : source));
 	return done;
 }

@@ -10,9 +10,8 @@ static __always_inline const void *nat_source_of(struct nat_work *w, const void 
 	struct nat_source *source;
 	struct nat_address *own = ipv6 ? &masquerade6 : &masquerade4;
 
-	w->prefix.length = 128;
 	nat_copy_address(w->prefix.address, address);
-	source = bpf_map_lookup_elem(&sources, &w->prefix);
+	source = pcn_lpm_rule(&sources, &w->prefix, 0);
 	if (source) {
 		*rule = NAT_SNAT;
 		return source->external;

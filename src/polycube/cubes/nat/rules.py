@@ -15,10 +15,11 @@ from polycube.cubes.nat.model import ForwardingEntry, NatConfig, PrefixEntry, Pr
 from polycube.model import PolycubeError
 from polycube.net.addr import Address, Network
 from polycube.toolkit.address import mapped
+from polycube.toolkit.lpm import rule_key
 
 SNAT, MASQUERADE, DNAT, FORWARDING, MAPPING = range(5)  # enum nat_rule
+SOURCE, DESTINATION = range(2)  # enum nat_end
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.ALL: 0}
-_MAPPED_BITS = 96
 _LONGEST = 64  # of a prefix that is translated
 
 
@@ -46,7 +47,7 @@ def sources(cube: str, config: NatConfig) -> Entries:
     for rule in entries(config.rule.snat):
         _same_family(cube, "snat", rule.id, rule.internal_net, rule.external_ip)
         _once(cube, "snat", ids, rule.internal_net, rule.id)
-        found[(rule.internal_net,)] = (_prefix(rule.internal_net), {"external": mapped(rule.external_ip)})
+        found[(rule.internal_net,)] = (rule_key(rule.internal_net), {"external": mapped(rule.external_ip)})
     return found
 
 
@@ -70,20 +71,14 @@ def forwards(cube: str, config: NatConfig) -> Entries:
     return found
 
 
-def inner_prefixes(cube: str, config: NatConfig) -> Entries:
-    """Entries of `npt_inside`."""
+def translations(cube: str, config: NatConfig) -> Entries:
+    """Entries of `translations`."""
     found: Entries = {}
     for rule in entries(config.rule.prefix_translation):
         _check_prefixes(cube, rule, entries(config.rule.prefix_translation))
-        found[(rule.internal_prefix,)] = (_prefix(rule.internal_prefix), _translation(rule.internal_prefix, rule.external_prefix))
-    return found
-
-
-def outer_prefixes(cube: str, config: NatConfig) -> Entries:
-    """Entries of `npt_outside`."""
-    found: Entries = {}
-    for rule in entries(config.rule.prefix_translation):
-        found[(rule.external_prefix,)] = (_prefix(rule.external_prefix), _translation(rule.external_prefix, rule.internal_prefix))
+        inner, outer = rule.internal_prefix, rule.external_prefix
+        for end, one, other in ((SOURCE, inner, outer), (DESTINATION, outer, inner)):
+            found[(end, one)] = (rule_key(one, end), _translation(one, other))
     return found
 
 
@@ -99,11 +94,6 @@ def _sum(prefix: ipaddress.IPv6Network) -> int:
 
 def _translation(old: ipaddress.IPv6Network, new: ipaddress.IPv6Network) -> dict[str, Any]:
     return {"prefix": new.network_address.packed, "length": new.prefixlen, "adjustment": socket.htons(adjustment(old, new))}
-
-
-def _prefix(network: Network) -> dict[str, Any]:
-    length = network.prefixlen + (_MAPPED_BITS if network.version == 4 else 0)
-    return {"length": length, "address": mapped(network.network_address)}
 
 
 def _outside(rule: ForwardingEntry) -> str:

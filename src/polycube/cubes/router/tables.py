@@ -11,9 +11,8 @@ from polycube.cubes.router.interface import Interface
 from polycube.cubes.router.neighbour import Key, Seen
 from polycube.cubes.router.routes import LENGTH, PATHS, Change, Entry, Kind, Path
 from polycube.net.addr import Address, Mac, Network
-from polycube.toolkit import lpm, maglev, tokenbucket
-from polycube.toolkit.lpm import PrefixTable
-from polycube.toolkit.lpm_filter import Maps
+from polycube.toolkit import maglev, tokenbucket
+from polycube.toolkit.lpm import Maps, PrefixTable
 
 Way = tuple[int, Kind, Address | None]  # interface, kind, gateway
 LOCAL_ROUTES = 4096  # those of the ports' addresses come on top of what may be configured
@@ -28,7 +27,7 @@ def routes_of(maps: Maps, version: int, size: int) -> PrefixTable:
 
 def sizes(routes: int) -> dict[str, int]:
     """Entries of the maps for so many configured routes."""
-    return lpm.sizes("routes4", routes + LOCAL_ROUTES) | lpm.sizes("routes6", routes + LOCAL_ROUTES)
+    return PrefixTable.sizes("routes4", routes + LOCAL_ROUTES) | PrefixTable.sizes("routes6", routes + LOCAL_ROUTES)
 
 
 class Writer:

@@ -148,7 +148,7 @@ union pcn_any_key {
 	__u32 index;
 	struct pcn_page_key page;
 	struct pcn_class_key class;
-	struct pcn_prefix_key prefix;
+	struct pcn_lpm_rule prefix;
 };
 
 static __always_inline __u32 pcn_class_of_value(union pcn_any_key *key, __u32 side, __u32 space, __u32 value, int wide)
@@ -183,16 +183,15 @@ static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, struct
 	} else if (ip) {
 		memcpy(key->prefix.address + 8, address + 1, 8);
 	}
-	key->prefix.prefixlen = 160;
-	key->prefix.space = side * PCN_SPACES + space;
+	key->prefix.table = side * PCN_SPACES + space;
 	if (table->hosts & 1U << space) {
-		class = bpf_map_lookup_elem(&cls_hosts, &key->prefix.space);
+		class = bpf_map_lookup_elem(&cls_hosts, &key->prefix.table);
 		if (class)
 			return *class;
 	}
 	if (!(table->prefixes & 1U << space))
 		return 0;
-	class = bpf_map_lookup_elem(&cls_prefixes, &key->prefix);
+	class = pcn_lpm_rule(&cls_prefixes, &key->prefix, key->prefix.table);
 	return class ? *class : 0;
 }
 

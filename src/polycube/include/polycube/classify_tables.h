@@ -2,6 +2,8 @@
 /* The tables of classify.h: what polycube/toolkit/classify/layout.py writes. Included by it only. */
 #pragma once
 
+#include <polycube/lpm.h>
+
 #define PCN_SIDES 2
 #define PCN_RULES 16384 /* slots of a table: a multiple of the rules in a row, 4096 */
 #define PCN_ROW_WORDS 64
@@ -114,12 +116,6 @@ struct pcn_host_key {
 	__u8 address[16];
 };
 
-struct pcn_prefix_key {
-	__u32 prefixlen; /* 32 for the space included */
-	__u32 space;
-	__u8 address[16];
-};
-
 struct pcn_class_key {
 	__u32 side;
 	__u32 class;
@@ -202,7 +198,7 @@ MAP(cls_bases, ARRAY, __u32, struct pcn_base, PCN_TABLES *PCN_SIDES *PCN_SPACES)
 MAP(cls_tops, ARRAY, __u32, struct pcn_top, PCN_TABLES *PCN_SIDES *PCN_SPACES);
 MAP_FLAGS(cls_pages, HASH, struct pcn_page_key, struct pcn_top, 8192, BPF_F_NO_PREALLOC);
 MAP_FLAGS(cls_hosts, HASH, struct pcn_host_key, __u32, 131072, BPF_F_NO_PREALLOC);
-MAP_FLAGS(cls_prefixes, LPM_TRIE, struct pcn_prefix_key, __u32, 131072, BPF_F_NO_PREALLOC);
+LPM_RULES(cls_prefixes, __u32, 131072); /* a table for each space of a side, as in cls_hosts */
 MAP_FLAGS(cls_classes, HASH, struct pcn_class_key, struct pcn_class, 262144, BPF_F_NO_PREALLOC);
 MAP_FLAGS(cls_rows, HASH, struct pcn_row_key, struct pcn_row, 524288, BPF_F_NO_PREALLOC);
 MAP(cls_flows, PERCPU_ARRAY, __u32, struct pcn_flows, 8192);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
  * Longest-prefix match for tables whose prefixes each have a state of their own (counters, an expiry), and count under a condition: where
- * the longest does not (it has expired, say), the next one does. (Where many share a value, lpm.h is faster.) The control plane writes
- * them through toolkit/lpm_entries.py:
+ * the longest does not (it has expired, say), the next one does. The control plane writes them through EntryTable:
  *
  *	LPM4_IF(sources, struct my_entry, 65536, my_condition);
  *	...
@@ -27,7 +26,7 @@ struct pcn_lpm6_prefix {
 	__u8 address[16];
 };
 
-/* The sizes are defaults: toolkit/lpm_entries.py says what they have to be for a number of prefixes. */
+/* The sizes are defaults: EntryTable.sizes says what they have to be for a number of prefixes. */
 #define PCN_LPM_ENTRIES(_name, _prefix, _value, _max)											\
 	MAP_FLAGS(_name, HASH, _prefix, _value, _max, BPF_F_NO_PREALLOC);								\
 	MAP(_name##_filter, ARRAY, __u32, struct pcn_lpm_filter, 1 + (_max) / 16)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
- * What lpm.h and lpm_entries.h have in common. Four lengths of prefixes make a level (32 to 29, 28 to 25, ...), and prefixes are found by
+ * What lpm_blocks.h and lpm_entries.h have in common. Four lengths of prefixes make a level (32 to 29, 28 to 25, ...), and prefixes are found by
  * hashes of a level and the bits of the address above it (Waldvogel, Varghese, Turner, Plattner, "Scalable High Speed IP Routing Lookups",
  * SIGCOMM 1997). A filter says where to ask, so that asking in vain is rare (Dharmapurikar, Krishnamurthy, Taylor, "Longest Prefix Matching
  * Using Bloom Filters", SIGCOMM 2003). A bit of it too many (two places share it, a change is half made) costs a look-up, never a wrong answer.

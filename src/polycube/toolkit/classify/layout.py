@@ -10,6 +10,7 @@ from itertools import islice
 
 from polycube.toolkit.classify.rule import ADDRESS_BITS, NUMBER_BITS, Space
 from polycube.toolkit.classify.table import SLOTS, Dirty, Entry, Table
+from polycube.toolkit.lpm import packed_rule
 
 ROW_WORDS, SPARSE = 64, 4
 WAYS = 4  # IPv4 flows in an entry of cls_flows
@@ -111,7 +112,7 @@ class Side:
             if element[1] == ADDRESS_BITS[space]:
                 found["cls_hosts"].append((key, value))
             else:
-                found["cls_prefixes"].append((_U32.pack(32 + element[1]) + key, value))
+                found["cls_prefixes"].append((packed_rule(self.number * SPACES + space, element[1], _address(space, element[0])), value))
         return found
 
     def _numbers(self, table: Table, dirty: Dirty) -> dict[str, list[Write]]:

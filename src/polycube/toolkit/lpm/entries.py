@@ -16,15 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from polycube.net.addr import Address, Network
-from polycube.toolkit.lpm_filter import BITS, LENGTHS, Filter, Maps, lines
+from polycube.toolkit.lpm.filter import BITS, LENGTHS, Filter, Maps, lines
 
 _KEY = {4: struct.Struct("<I4s"), 6: struct.Struct("<I16s")}
 _CELLS = 8  # for each prefix: how seldom two share one; more would not stay in the processor's cache
-
-
-def sizes(name: str, prefixes: int) -> dict[str, int]:
-    """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
-    return {name: prefixes, f"{name}_filter": lines(prefixes * _CELLS * LENGTHS)}
 
 
 class EntryTable:
@@ -39,6 +34,11 @@ class EntryTable:
         self._filter = Filter(maps[f"{name}_filter"], version, prefixes * _CELLS * LENGTHS, LENGTHS)
         self._key = _KEY[version]
         self._bits = BITS[version]
+
+    @staticmethod
+    def sizes(name: str, prefixes: int) -> dict[str, int]:
+        """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
+        return {name: prefixes, f"{name}_filter": lines(prefixes * _CELLS * LENGTHS)}
 
     def packed(self, network: Network) -> bytes | None:
         """The entry of just this prefix, as the kernel has it, or None."""

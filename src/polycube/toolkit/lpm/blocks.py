@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of prefixes for the data plane's longest-prefix match (lpm.h): what LPM4 and LPM6 declare, as a mapping from networks to values.
+"""Tables of prefixes that share values (lpm_blocks.h): what LPM4 and LPM6 declare, as a mapping from networks to values.
 
 Mechanism: `<name>` holds blocks of prefixes that are neighbours, with the numbers of their values; `<name>_values` has these, and
 `<name>_numbers` finds the number of a value, and for how many prefixes it is used; `<name>_filter` says which blocks there may be around an
@@ -19,7 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from polycube.net.addr import Address, Network
-from polycube.toolkit.lpm_filter import BITS, LENGTHS, MANY, Filter, Maps, lines
+from polycube.toolkit.lpm.filter import BITS, LENGTHS, MANY, Filter, Maps, lines
 
 _PLACE = {4: struct.Struct("<II"), 6: struct.Struct("<QQQ")}  # struct pcn_lpm4_place, pcn_lpm6_place
 _PLACES = 30
@@ -32,18 +32,6 @@ _EMPTY = (0,) * _PLACES
 _HALF = (1 << 64) - 1
 
 
-def sizes(name: str, prefixes: int) -> dict[str, int]:
-    """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
-    values = 2 * prefixes + 1  # a change may replace all, and 0 is none
-    return {
-        name: prefixes,
-        f"{name}_values": values,
-        f"{name}_filter": lines(prefixes * _FILTER_BITS),
-        f"{name}_numbers": values,
-        f"{name}_counts": prefixes + 32,
-    }
-
-
 class PrefixTable:
     """One table of one IP version, made for a number of prefixes (that of `sizes`).
 
@@ -54,8 +42,20 @@ class PrefixTable:
         self.version = version
         self._blocks, self._values, self._numbers = (maps[f"{name}{suffix}"] for suffix in ("", "_values", "_numbers"))
         self._filter = Filter(maps[f"{name}_filter"], version, prefixes * _FILTER_BITS, 1, maps[f"{name}_counts"])
-        self._room = sizes(name, prefixes)[f"{name}_values"] - 1
+        self._room = self.sizes(name, prefixes)[f"{name}_values"] - 1
         self._bits = BITS[version]
+
+    @staticmethod
+    def sizes(name: str, prefixes: int) -> dict[str, int]:
+        """Entries of the maps of a table for so many prefixes: for `Cube.sizes`."""
+        values = 2 * prefixes + 1  # a change may replace all, and 0 is none
+        return {
+            name: prefixes,
+            f"{name}_values": values,
+            f"{name}_filter": lines(prefixes * _FILTER_BITS),
+            f"{name}_numbers": values,
+            f"{name}_counts": prefixes + 32,
+        }
 
     def pack(self, value: Any) -> bytes:
         """A value as the kernel has it: to give the same one to many prefixes."""
