@@ -18,8 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from polycube.daemon.auth import BadSecret, tokens
-from polycube.daemon.config import ConfigError, load
-from polycube.daemon.serving import Door, is_loopback, serve, watchdog
+from polycube.daemon.config import ConfigError, Options, load
+from polycube.daemon.serving import CannotListen, Door, is_loopback, serve, tcp_socket, watchdog
 
 
 def openssl(*words: str, cwd: Path) -> None:
@@ -221,3 +221,12 @@ def test_systemd_is_told_that_the_loop_is_alive(tmp_path: Path, monkeypatch: pyt
 
         asyncio.run(asyncio.wait_for(scene(), 10))
     os.unlink(tmp_path / "notify")
+
+
+def test_an_address_that_is_not_to_be_had_is_named() -> None:
+    with tcp_socket(Options(port=0)) as free:
+        host, port = free.getsockname()
+        assert host == "127.0.0.1"
+        for options, words in ((Options(port=port), f"localhost:{port}"), (Options(addr="203.0.113.1"), "203.0.113.1:9000")):
+            with pytest.raises(CannotListen, match=f"cannot listen at {words}: "):
+                tcp_socket(options)

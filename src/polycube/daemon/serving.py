@@ -23,9 +23,18 @@ from starlette.types import ASGIApp
 from polycube.daemon.auth import Access, Role, protocol, server_context
 from polycube.daemon.config import Options
 from polycube.daemon.http import LOCAL_NAMES, Guard
+from polycube.model import PolycubeError
 
 log = structlog.get_logger("polycubed")
 GROUP = "polycube"
+
+
+class CannotListen(PolycubeError):
+    """An address that is not to be had."""
+
+    def __init__(self, address: str, error: OSError) -> None:
+        self.address = address
+        super().__init__(f"cannot listen at {address}: {error.strerror} (options addr and port)")
 
 
 class Server(uvicorn.Server):
@@ -130,12 +139,13 @@ def unix_socket(options: Options) -> socket.socket:
 
 
 def tcp_socket(options: Options) -> socket.socket:
-    family, kind, _, _, address = socket.getaddrinfo(options.addr, options.port, type=socket.SOCK_STREAM)[0]
-    tcp = socket.socket(family, kind)
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    tcp.bind(address)
-    tcp.listen(128)
-    return tcp
+    """`localhost` is 127.0.0.1, as upstream has it, also where nobody knows the name."""
+    name = "127.0.0.1" if options.addr == "localhost" else options.addr
+    try:
+        family, _, _, _, address = socket.getaddrinfo(name, options.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=128, dualstack_ipv6=family == socket.AF_INET6)
+    except OSError as error:
+        raise CannotListen(f"{options.addr}:{options.port}", error) from None
 
 
 # ---- systemd ----
