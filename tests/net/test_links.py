@@ -54,7 +54,7 @@ async def test_a_veth_runs_when_both_ends_are_up(links: Links) -> None:
     await links.set_up("lvb")
     whole = await links.get("lva")
     assert (half.up, half.running, whole.up, whole.running) == (True, False, True, True)
-    await links.set_down("lva")
+    await links.set_up("lva", False)
     assert not (await links.get("lva")).up
 
 

@@ -131,7 +131,7 @@ def test_a_monitor_tells_of_changes_only() -> None:
             await hear(("a", Health.UP))
         await hear(("a", Health.DOWN))
         assert told == [("a", Health.UP), ("a", Health.DOWN)], "what was known to be down is no news"
-        assert monitor.is_down("a") and monitor.is_down("dead")
+        assert monitor.health("a") is monitor.health("dead") is Health.DOWN
         monitor.watch({}, {})
         assert monitor.health("a") is Health.UNCHECKED
         monitor.close()

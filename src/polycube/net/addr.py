@@ -9,7 +9,6 @@ an address with the MAC it is sent to (RFC 4291 2.7.1, RFC 2464 7).
 import hashlib
 import ipaddress
 import re
-import secrets
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -52,11 +51,6 @@ class Mac:
         return cls(int.from_bytes(data, "big"))
 
     @classmethod
-    def random(cls) -> Self:
-        """Make up a locally administered unicast address."""
-        return cls((secrets.randbits(48) & ~(1 << 40)) | 1 << 41)
-
-    @classmethod
     def derived(cls, *names: str) -> Self:
         """Make a locally administered unicast address from names: the same from the same, others from others as well as chance allows."""
         digest = hashlib.sha256("/".join(names).encode()).digest()
@@ -66,15 +60,6 @@ class Mac:
     def is_multicast(self) -> bool:
         """Whether the group bit is set; broadcast is one of these."""
         return bool(self.value >> 40 & 1)
-
-    @property
-    def is_broadcast(self) -> bool:
-        return self.value == (1 << 48) - 1
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the address is locally administered."""
-        return bool(self.value >> 41 & 1)
 
     def __bytes__(self) -> bytes:
         return self.value.to_bytes(6, "big")
@@ -98,38 +83,12 @@ def parse_interface(text: str) -> Interface:
         raise InvalidAddress("address with prefix", text, "one like 10.0.0.1/24 or 2001:db8::1/64") from None
 
 
-def parse_network(text: str, *, strict: bool = True) -> Network:
-    """Read a prefix, `10.0.0.0/24`; `strict` refuses bits set right of it, else they are cleared."""
-    try:
-        return ipaddress.ip_network(text, strict)
-    except ValueError:
-        expected = "one like 10.0.0.0/24 or 2001:db8::/64" + (", no bit set right of the prefix" if strict else "")
-        raise InvalidAddress("prefix", text, expected) from None
-
-
 def parse_address(text: str) -> Address:
     """Read an address without a prefix length."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
         raise InvalidAddress("address", text, "one like 10.0.0.1 or 2001:db8::1") from None
-
-
-def to_bytes(value: Address | Interface | Network) -> bytes:
-    """The address in network order, 4 or 16 bytes; a network gives its first address."""
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value.network_address.packed
-    return value.packed
-
-
-def mask_bytes(value: Interface | Network) -> bytes:
-    """The netmask in network order, 4 or 16 bytes."""
-    return value.netmask.packed
-
-
-def lpm_key(value: Network) -> bytes:
-    """The key of an LPM trie: prefix length in host order, then the address in network order."""
-    return value.prefixlen.to_bytes(4, "little") + value.network_address.packed
 
 
 def link_local(mac: Mac) -> ipaddress.IPv6Address:
@@ -150,8 +109,3 @@ def multicast_mac(group: Address) -> Mac:
     if isinstance(group, ipaddress.IPv4Address):
         return Mac(0x01005E000000 | int(group) & 0x7FFFFF)
     return Mac(0x333300000000 | int(group) & 0xFFFFFFFF)
-
-
-def solicited_node_mac(address: ipaddress.IPv6Address) -> Mac:
-    """The MAC that a neighbour solicitation for an address is sent to."""
-    return multicast_mac(solicited_node(address))

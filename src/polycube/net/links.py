@@ -130,9 +130,6 @@ class Links:
         """Set a netdev up or down."""
         await self._set(f"set {netdev} {'up' if up else 'down'}", netdev, state="up" if up else "down")
 
-    async def set_down(self, netdev: str | int) -> None:
-        await self.set_up(netdev, False)
-
     async def set_mtu(self, netdev: str | int, mtu: int) -> None:
         await self._set(f"set the MTU of {netdev} to {mtu}", netdev, mtu=mtu)
 

@@ -146,9 +146,6 @@ class Monitor(Generic[K]):
         record = self.records.get(key)
         return record.health if record is not None else Health.UNCHECKED
 
-    def is_down(self, key: K) -> bool:
-        return self.health(key) is Health.DOWN
-
     def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
