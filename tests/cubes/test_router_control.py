@@ -15,8 +15,9 @@ from router_lab import CONFIG, HOST, MAC, Lab, LabMaker, port_facts
 from polycube.cubes.router import Router
 from polycube.cubes.router.model import RouterConfig
 from polycube.cubes.router.tables import routes_of
-from polycube.model import Diff, Edit, ModelError, Op, dump, load
+from polycube.model import Diff, Edit, ModelError, Op, dump, edit, load
 from polycube.testing.harness import CubeUnderTest, Hook
+from polycube.toolkit.lpm import PrefixTable
 
 
 @pytest.fixture
@@ -85,6 +86,34 @@ def test_route_whose_port_loses_the_network_rests_and_comes_back(lab: Lab) -> No
     assert shown(lab, "route")["0.0.0.0/0 10.0.2.2"]["active"] is False
     lab.edit_config(Edit(Op.MERGE, ("ports", "p2", "ip"), "10.0.2.1/24"))
     assert table(lab)["0.0.0.0/0"] == (2, 0, "10.0.2.2")
+
+
+def test_addresses_of_ports_cost_what_differs_and_leave_what_a_new_start_would_write(lab: Lab, make: LabMaker) -> None:
+    several = [Edit(Op.CREATE, ("route", "20.0.0.0/8", hop), {}) for hop in ("10.0.0.9", "10.0.1.9")]
+    for edits in (
+        [Edit(Op.MERGE, ("ports", "p2", "ip"), "10.7.0.1/24")],
+        several,
+        [Edit(Op.DELETE, ("ports", "p1")), Edit(Op.DELETE, ("arp-table",))],
+        [Edit(Op.CREATE, ("ports", "p1"), {"ip": "10.0.1.3/24", "secondaryip": [{"ip": "2001:db8:1::1/64"}]})],
+        [Edit(Op.MERGE, ("ports", "p2", "ip"), "10.0.2.1/24"), Edit(Op.DELETE, ("route", "20.0.0.0/8", "10.0.0.9"))],
+        [Edit(Op.DELETE, ("ports", "p0", "secondaryip"))],
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PrefixTable, "sync", None)  # it reads all of the maps
+            lab.edit_config(*edits)
+        assert lab.router.current
+        started = make(dump(lab.router.current))
+        assert not [write for write in started.writes if write.map.startswith("routes") or write.map == "groups"]
+
+
+def test_interfaces_with_other_numbers_are_written_anew(lab: Lab) -> None:
+    old, ports = lab.router.current, lab.router.ports
+    assert old
+    lab.router.former_ports, lab.router.ports = ports, {**ports, "p0": port_facts(5)}
+    with lab.cube.maps.recording() as writes:
+        lab.router.apply(Diff(old, edit(old, [Edit(Op.MERGE, ("ports", "p2", "ip"), "10.7.0.1/24")])))
+        assert table(lab)["10.0.0.0/24"][0] == 5
+    assert writes
 
 
 def test_removed_port_takes_its_routes_neighbours_and_slot_along(lab: Lab) -> None:

@@ -140,6 +140,7 @@ class ControlPlane(Generic[C]):
     def _apply(self, new: Any) -> None:
         """As the worker does it: what is applied is seen as the configuration meanwhile, and stays if nothing is raised."""
         old, self.service.current = self.service.current, new
+        self.service.former_ports = self.service.ports if old else {}
         try:
             with self._recording():
                 self.service.apply(Diff(old, new))
@@ -147,6 +148,8 @@ class ControlPlane(Generic[C]):
         except Exception:
             self.service.current = old
             raise
+        finally:
+            self.service.former_ports = {}
         self.service.settled()
 
     @contextmanager

@@ -2,7 +2,8 @@
 """The router's control plane: configuration to maps, state for answers, and the timers of the slow path.
 
 Mechanism: `apply` computes tables by pure functions of the configuration before and after (routes.py, addresses.py) and writes what
-differs. A change of routes looks at their networks only; a change of addresses compares the whole table with the map. What is learnt
+differs. A change of routes looks at their networks only, one of addresses compares the tables before and after; only for a new cube, and
+where interfaces have other numbers, the table is compared with the maps, whose size is what that costs. What is learnt
 lives in `Traffic` and in the maps, from which it is adopted after a restart.
 
 Invariants: configured neighbours and ports are written by `apply` and `facts` only; nothing of them is kept here beside
@@ -16,14 +17,14 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 from zlib import crc32
 
-from polycube.core.cube import Cube, Packet, every
+from polycube.core.cube import Cube, Packet, PortFacts, every
 from polycube.core.mirror import Fact
 from polycube.cubes.router import tables
 from polycube.cubes.router.addresses import addresses_of, first_ipv4, own_filter, places, problems
 from polycube.cubes.router.interface import Interface, interfaces
 from polycube.cubes.router.model import LOCAL, Neighbour, RouterConfig
 from polycube.cubes.router.neighbour import PERMANENT, Key
-from polycube.cubes.router.routes import Links, Selection, local_routes, winners
+from polycube.cubes.router.routes import Links, Selection, differences, local_routes, winners
 from polycube.cubes.router.shadow import edits, facts
 from polycube.cubes.router.traffic import Traffic
 from polycube.model import Diff, Edit, ModelError, Op, PolycubeError, Problem, Tag, key_of, problem, suggest
@@ -57,22 +58,21 @@ class Router(Cube[RouterConfig]):
         moved = change.old is None or _addresses(change.old) != _addresses(new)
         links = Links(places(new.ports))
         self._check(change, links, moved)
-        numbers = self._numbers(new)
+        numbers = self._numbers(new, self.ports)
         if change.old is None:
             self._constants()
         if change.old is None or change.old.ports is not new.ports:
             self._apply_ports(change, numbers)
         if moved:
-            self._selection = Selection(new.route, links)
-            tables.Writer(self.maps, new.route_table_size, numbers).sync(self._selection.table)
+            self._apply_addresses(change, links, numbers)
             self.maps["filters"][0] = own_filter(links.own)
         else:
             self._apply_routes(change, links, numbers)
         self._apply_neighbours(change, numbers)
 
-    def _numbers(self, config: RouterConfig) -> dict[str, int]:
+    def _numbers(self, config: RouterConfig, ports: Mapping[str, PortFacts]) -> dict[str, int]:
         """What the data plane knows interfaces by."""
-        known = ((place, self.ports.get(place.port.name)) for place in places(config.ports).values())
+        known = ((place, ports.get(place.port.name)) for place in places(config.ports).values())
         return {place.name: place.number(facts.number) for place, facts in known if facts is not None}
 
     def _constants(self) -> None:
@@ -107,6 +107,29 @@ class Router(Cube[RouterConfig]):
         if found:
             raise ModelError(*found)
 
+    def _selected(self, config: RouterConfig, links: Links) -> Selection:
+        """The table of a configuration: made again after a change that was taken back, or a restart."""
+        known = self._selection
+        if known is not None and known.routes is config.route and known.links.places == links.places:
+            return known
+        return Selection(config.route, links)
+
+    def _apply_addresses(self, change: Diff[RouterConfig], links: Links, numbers: Mapping[str, int]) -> None:
+        old, new = change.old, change.new
+        assert new is not None
+        writer = tables.Writer(self.maps, new.route_table_size, numbers)
+        before, after = self._selected(old, Links(places(old.ports))) if old is not None else None, Selection(new.route, links)
+        self._selection = after
+        if old is None or before is None or self._renumbered(old, links, numbers):
+            writer.sync(after.table)
+        else:
+            writer.change(differences(before.table, after.table), after.table)
+
+    def _renumbered(self, old: RouterConfig, links: Links, numbers: Mapping[str, int]) -> bool:
+        """Whether interfaces that stay are not what they were to the data plane."""
+        former = self._numbers(old, self.former_ports)
+        return any(former.get(name) != numbers.get(name) for name in places(old.ports) if name in links.places)
+
     def _apply_routes(self, change: Diff[RouterConfig], links: Links, numbers: Mapping[str, int]) -> None:
         old, new = change.old, change.new
         assert old is not None and new is not None
@@ -115,10 +138,7 @@ class Router(Cube[RouterConfig]):
         changed = change.changed("route")
         gone = [*change.removed("route"), *(before for before, _ in changed)]
         come = [*change.added("route"), *(after for _, after in changed)]
-        before = self._selection
-        if before is None or before.routes is not old.route or before.links.places != links.places:
-            before = Selection(old.route, links)  # after a change that was taken back, or a restart
-        self._selection, changes = before.changed(new.route, gone, come)
+        self._selection, changes = self._selected(old, links).changed(new.route, gone, come)
         tables.Writer(self.maps, new.route_table_size, numbers).change(changes, self._selection.table)
 
     def _apply_neighbours(self, change: Diff[RouterConfig], numbers: Mapping[str, int]) -> None:
@@ -218,9 +238,7 @@ class Router(Cube[RouterConfig]):
 
     def _route_state(self, current: RouterConfig) -> list[dict[str, Any]]:
         links = Links(places(current.ports))
-        selection = self._selection
-        if selection is None or selection.routes is not current.route or selection.links.places != links.places:
-            self._selection = selection = Selection(current.route, links)
+        self._selection = selection = self._selected(current, links)
         shown: list[dict[str, Any]] = list(local_routes(links))
         for network, routes in selection.by_network.items():
             used = [] if network in links.entries else winners(routes, links)

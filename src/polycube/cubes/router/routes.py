@@ -227,6 +227,12 @@ class Selection:
         return after, changes
 
 
+def differences(before: Mapping[Network, Entry], after: Mapping[Network, Entry]) -> list[Change]:
+    """What leads from one table to another."""
+    changes: list[Change] = [(network, before.get(network), entry) for network, entry in after.items() if before.get(network) != entry]
+    return changes + [(network, entry, None) for network, entry in before.items() if network not in after]
+
+
 def local_routes(links: Links) -> list[dict[str, str | int | bool]]:
     """The local routes as they are shown: two for each address."""
     return [
