@@ -271,27 +271,33 @@ static __always_inline int is_over(const struct pcn_ct *ct, const struct pcn_ct_
  * IP, of which more is known than its addresses: `ends` becomes what source and destination have to be. Returns 0, a drop reason, or -1 if
  * the packet has what it needs: it belongs to no service, or was translated when it came by before.
  */
-static __always_inline int balance(struct pcn_ctx *ctx, struct lbrp_work *work, __u32 now)
+static __always_inline int balance(struct pcn_ctx *ctx, const struct pcn_packet *pkt, struct lbrp_work *work, __u32 now)
 {
+	int from_backends = pkt->in_port == settings.backend, reason;
 	struct pcn_ct_packet *p = &work->packet;
 	struct pcn_translation *ends = &work->ends;
-	struct lbrp_session *session = session_of(&p->tuple, now);
+	struct lbrp_session *session, *back = 0;
 	struct lbrp_service *service;
-	int reason;
 
 	ends_of(p, ends);
-	if (session && pcn_ct_way(&session->ct, p) != PCN_CT_ORIGINAL)
-		return -1;
-	if (session && !is_over(&session->ct, p)) {
-		pcn_ct_update(&session->ct, p, now);
-		to_backend(session, ends);
-		return 0;
+	if (from_backends) /* mostly answers, for which a look-up among what clients send is in vain */
+		back = returning(p, ends, &work->front, now);
+	if (!back) {
+		session = session_of(&p->tuple, now);
+		if (session && pcn_ct_way(&session->ct, p) != PCN_CT_ORIGINAL)
+			return -1;
+		if (session && !is_over(&session->ct, p)) {
+			pcn_ct_update(&session->ct, p, now);
+			to_backend(session, ends);
+			return 0;
+		}
+		if (!from_backends)
+			back = returning(p, ends, &work->front, now);
 	}
-	session = returning(p, ends, &work->front, now);
-	if (session) {
-		p->swapped = !(session->ct.flags & PCN_CT_SWAPPED);
-		pcn_ct_update(&session->ct, p, now);
-		to_client(session, &work->front, ends);
+	if (back) {
+		p->swapped = !(back->ct.flags & PCN_CT_SWAPPED);
+		pcn_ct_update(&back->ct, p, now);
+		to_client(back, &work->front, ends);
 		return 0;
 	}
 	service = service_of(p, ends);
@@ -329,7 +335,7 @@ HANDLER(ingress)
 		return link_talk(ctx, pkt);
 	if (work->packet.kind == PCN_CT_KIND_BAD)
 		return stray(ctx, pkt);
-	reason = balance(ctx, work, now);
+	reason = balance(ctx, pkt, work, now);
 	if (reason > 0)
 		return pcn_drop(pkt, reason);
 	if (!reason && pcn_translate(ctx, pkt, &work->packet, &work->ends))
