@@ -131,7 +131,7 @@ class Tree:
             raise error.within(view.name) from None
         if isinstance(data, dict):
             here = path_text((view.service, view.name, *target.path))
-            names = list(members(target.cls))
+            names = [name for name, member in members(target.cls).items() if not member.key]
             data["_links"] = links(request, here, names)
         return answer(data)
 
