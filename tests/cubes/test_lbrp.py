@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -64,7 +65,8 @@ def config(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=list(Hook), ids=str)
 def standing(isolated: None, request: pytest.FixtureRequest) -> Iterator[Lab[Lbrp]]:
     with Chain(request.param) as chain:
-        yield LbrpLab(chain.cube("lbrp", ports=4), Lbrp, config())
+        cpus = {f"shortcuts{version}": os.cpu_count() or 1 for version in (4, 6)}
+        yield LbrpLab(chain.cube("lbrp", ports=4, sizes=cpus), Lbrp, config())
 
 
 @pytest.fixture
