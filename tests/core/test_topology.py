@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from polycube.core.loops import endless_loop
 from polycube.core.operation import Key, Kind, Operation, plan, rank
 from polycube.core.topology import (
     ANY_PORT,
@@ -19,7 +20,6 @@ from polycube.core.topology import (
     PortSpec,
     World,
     build,
-    endless_loop,
     hooks,
 )
 

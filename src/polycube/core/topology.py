@@ -375,33 +375,6 @@ def hooks(cube: CubeSpec, world: World) -> Iterator[str]:
                 yield "xdp"
 
 
-def endless_loop(world: World) -> str:
-    """A link that closes a loop in which flooded frames would go round for ever: "a:p and b:q", or "".
-
-    Copies that come back in by a device carry the number of their hops, which ends them; on generic XDP they can't.
-    """
-    groups: dict[str, str] = {}
-
-    def group(name: str) -> str:
-        while name in groups:
-            name = groups[name]
-        return name
-
-    for cube in world.cubes.values():
-        for port in cube.ports if cube.mode == "skb" and cube.floods else ():
-            name, _, peer_port = port.peer.partition(":")
-            other = world.cubes.get(name)
-            if other is None or not other.floods or (name, peer_port) < (cube.name, port.name):
-                continue  # leads elsewhere, or is seen from the other end
-            if not any(peer.name == peer_port and peer.peer == f"{cube.name}:{port.name}" for peer in other.ports):
-                continue
-            one, two = group(cube.name), group(name)
-            if one == two:
-                return f"{cube.name}:{port.name} and {port.peer}"
-            groups[one] = two
-    return ""
-
-
 def _none(id: int) -> dict[str, Any]:
     return {"next": "none", "flags": [], "target": 0, "peer_port": 0, "id": id, "peer_id": 0}
 

@@ -22,11 +22,12 @@ import structlog
 
 from polycube.core.adopt import Reader
 from polycube.core.kernel import Kernel, KernelError
+from polycube.core.loops import endless_loop
 from polycube.core.message import Instance
 from polycube.core.mirror import Fact
 from polycube.core.operation import Key, Kind, Operation, Plan, plan
 from polycube.core.registry import Installed
-from polycube.core.topology import PortState, World, build, endless_loop
+from polycube.core.topology import PortState, World, build
 from polycube.core.waysin import INTERNAL
 from polycube.core.wire import CallTimeout
 from polycube.daemon.answers import Answers
