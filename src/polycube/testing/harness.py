@@ -13,19 +13,19 @@ is not linked is an edge where frames are observed. Works without pytest too, in
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from polycube.bpf import u32
 from polycube.compiler.code import Code, CodeError, Language
 from polycube.compiler.function import PACKAGE, Function, Hook
-from polycube.core.slowpath import INJECT, MARK_OUT, MARK_SPAN, META_OUT
+from polycube.core.slowpath import INJECT, MARK_OUT, META_OUT
 from polycube.testing.cube import EGRESS, INGRESS, Changes, Counters, CubeUnderTest
 from polycube.testing.fuse import FusedPrograms
+from polycube.testing.observation import Observation
 from polycube.testing.packets import PacketLike, to_bytes
 from polycube.testing.result import Drop, Event, Exit, Result
-from polycube.testing.stage import PASSED, PROBE_SLOT, SHADOW, stage, with_tag
+from polycube.testing.stage import PROBE_SLOT, stage, with_tag
 
 __all__ = [
     "Chain",
@@ -49,8 +49,6 @@ OWN_FLOOD, INDIRECT = 2, 4
 TC_PASS = {0xFFFFFFFF, 0}  # TC_ACT_UNSPEC, TC_ACT_OK
 TC_REDIRECT = 7
 FUSED = "POLYCUBE_TEST_FUSED"
-LATE = 0.001  # seconds without a copy after which no more are expected
-PATIENCE = 1.0
 
 
 def find_function(service: str | Path | Function, transparent: bool = False) -> Function:
@@ -188,61 +186,19 @@ class Chain:
         cube.write_port(port, next=NEXT_CUBE, flags=flags, peer_port=peer_port, target=slot, id=cube.ids[port], peer_id=peer_id)
 
     def _run(self, cube: CubeUnderTest, port: int, frame: bytes, run: Callable[[], int | None]) -> Result:
-        self.stage.consume()
-        self.stage.records.clear()
-        for member in self.cubes:
-            member.take_events()
-            member.take_drops()
-            member.take_copies()
-        sent = {(member, port): member.counters(port).tx_packets for member in self.cubes for port in member.netdevs}
-        edges = {id: (member.name, port) for member in self.cubes for port, id in enumerate(member.ids)}
-        shadows = {SHADOW + id: edge for id, edge in edges.items()}
-        result = Result(cube.name)
-
-        def collect() -> bool:
-            before = result.size
-            self.stage.consume()
-            for record in self.stage.records:
-                if record.endpoint == PASSED:
-                    result.stack.append(record.frame)
-                elif record.endpoint in edges:
-                    result.exits.append(Exit(*edges[record.endpoint], record.frame, record.mark))
-                elif record.endpoint in shadows:
-                    into = result.spanned if record.mark == MARK_SPAN else result.namespace
-                    into.append(Exit(*shadows[record.endpoint], record.frame))
-            self.stage.records.clear()
-            for member in self.cubes:
-                result.events += member.take_events()
-                result.drops += member.take_drops()
-                result.spanned += member.take_copies()
-            return result.size > before
-
-        def wait(done: Callable[[], bool]) -> None:
-            deadline = time.monotonic() + PATIENCE
-            while not done() and time.monotonic() < deadline:
-                time.sleep(LATE)
-                collect()
-
-        result.wait = wait
+        seen = Observation(self.stage, self.cubes, cube)
         action = run()
-        collect()
+        seen.collect()
         if action in TC_PASS:
-            result.stack.append(self._left(frame))
-        elif result.verdict == "lost" and action != TC_REDIRECT:
-            wait(lambda: result.verdict != "lost")
+            seen.result.stack.append(self._left(frame))
+        elif seen.result.verdict == "lost" and action != TC_REDIRECT:
+            seen.wait(lambda: seen.result.verdict != "lost")
         if any(member.floods for member in self.cubes):
-            time.sleep(LATE)
-            while collect():
-                time.sleep(LATE)
-        if action == TC_REDIRECT:
-            copied, known = [(exit.cube, exit.port) for exit in result.exits], result.size
-            for (member, number), before in sent.items():
-                if member.counters(number).tx_packets > before and (member.name, number) not in copied:
-                    result.exits.append(Exit(member.name, number, self._left(frame)))
-            if result.size == known and cube.has_shadow:
-                result.namespace.append(Exit(cube.name, port, self._left(frame)))
-        result.exits.sort(key=lambda exit: (exit.cube, exit.port))
-        return result
+            seen.settle()
+        if action == TC_REDIRECT and not seen.redirected(self._left(frame)) and cube.has_shadow:
+            seen.result.namespace.append(Exit(cube.name, port, self._left(frame)))
+        seen.result.exits.sort(key=lambda exit: (exit.cube, exit.port))
+        return seen.result
 
     def _left(self, sent: bytes) -> bytes:
         """The frame that a TC program passed. A tag in the metadata does not come out of a test run; it is shown as it was sent."""
