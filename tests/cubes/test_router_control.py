@@ -118,9 +118,6 @@ def test_interfaces_with_other_numbers_are_written_anew(lab: Lab) -> None:
 
 def test_removed_port_takes_its_routes_neighbours_and_slot_along(lab: Lab) -> None:
     lab.router.maps["neighbours4"][{"interface": 1, "address": bytes([10, 0, 1, 99])}] = {"mac": b"\2" * 6}
-    facts = dict(lab.router.ports)
-    del facts["p1"]
-    lab.router.ports = facts
     lab.edit_config(Edit(Op.DELETE, ("ports", "p1")))
     assert all(port != 1 for port, _, _ in table(lab).values())
     assert all(key["interface"] != 1 for key, _ in lab.router.maps["neighbours4"].items())

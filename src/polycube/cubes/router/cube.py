@@ -82,16 +82,16 @@ class Router(Cube[RouterConfig]):
             self.maps["rates"][number] = rate
 
     def _apply_ports(self, change: Diff[RouterConfig], numbers: Mapping[str, int]) -> None:
-        new = change.new
+        new, standing = change.new, None
         assert new is not None
         if change.old is not None:
-            before = places(change.old.ports)
+            before, standing = places(change.old.ports), self._numbers(change.old, self.former_ports).values()
             tables.purge_neighbours(self.maps, [number for name, number in numbers.items() if name in before])
-        tables.sync_interfaces(self.maps, interfaces(new, self.ports, self.uuid))
+        tables.sync_interfaces(self.maps, interfaces(new, self.ports, self.uuid), standing)
 
     def facts(self, changed: Sequence[str]) -> None:
         if self.current is not None:
-            tables.sync_interfaces(self.maps, interfaces(self.current, self.ports, self.uuid))
+            tables.sync_interfaces(self.maps, interfaces(self.current, self.ports, self.uuid), ())
 
     def _check(self, change: Diff[RouterConfig], links: Links, moved: bool) -> None:
         new = change.new

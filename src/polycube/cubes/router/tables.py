@@ -106,19 +106,23 @@ def group(paths: Sequence[Path], numbers: Mapping[str, int]) -> dict[str, Any]:
     return {"slots": bytes(min(slot, 0xFF) for slot in slots), "paths": shown + [NO_PATH] * (PATHS - len(known))}
 
 
-def sync_interfaces(maps: Maps, wanted: Mapping[int, Interface]) -> None:
-    """Writes interfaces that differ, and takes away those that are gone."""
-    for name in ("interfaces", "subinterfaces"):
+def sync_interfaces(maps: Maps, wanted: Mapping[int, Interface], standing: Iterable[int] | None = None) -> None:
+    """Writes interfaces that differ, and takes away those that are gone. `standing`: numbers of those there may be; None: any."""
+    for name, is_vlan in (("interfaces", False), ("subinterfaces", True)):
         view = maps[name]
-        mine = {number: one for number, one in wanted.items() if bool(one.vlan) is (name == "subinterfaces")}
-        there = dict(view.packed_items())
+        mine = {number: one for number, one in wanted.items() if bool(one.vlan) is is_vlan}
+        if standing is None:
+            there = {int.from_bytes(key, "little"): value for key, value in view.packed_items()}
+        else:
+            asked = {*mine, *(number for number in standing if bool(number >> 16) is is_vlan)}
+            there = {number: value for number in asked if (value := view.packed(number)) is not None}
         for number, one in mine.items():
             packed = view.pack(one.as_map())
-            if there.pop(number.to_bytes(4, "little"), None) != packed:
+            if there.pop(number, None) != packed:
                 view[number] = packed
-        for key, value in there.items():
+        for number, value in there.items():
             if any(value):
-                del view[key]
+                del view[number]
 
 
 def lookup(maps: Maps, target: Address, size: int, path: int | None = None) -> Way | None:
