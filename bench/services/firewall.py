@@ -139,6 +139,7 @@ def peers(daemon: Daemon) -> tuple[list[Peer], list[Peer]]:
     bridged = [cube("gx", daemon, True, False), nft_map("gm", False)]
     for peer in routed + bridged:
         eventually(peer.subject.reaches, f"{peer.name} to let frames pass", 15)
+    rates.settle(daemon)
     return routed, bridged
 
 
@@ -181,6 +182,7 @@ def sessions(made: list[Peer], daemon: Daemon, count: int) -> None:
         peer.install(0)
     for name in ("ffx", "fft"):
         daemon.patch(f"firewall/{name}", {"conntrack": "ON"})
+    rates.settle(daemon)
     stateful = "table ip f {}\ndelete table ip f\ntable ip f {\nchain c {\ntype filter hook forward priority 0; policy drop;\n"
     for tag in ("fn", "fm"):
         inside(tag, "nft -f -", stateful + "ct state vmap { new : accept, established : accept, related : accept }\n}\n}\n")

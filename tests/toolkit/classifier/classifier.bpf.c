@@ -15,7 +15,7 @@ static __always_inline int pcn_matched(struct pcn_classify *q, __u32 slot, struc
 		q->passing = 1;
 		return 0;
 	}
-	q->slot = slot;
+	q->found = slot;
 	return 1;
 }
 
@@ -29,6 +29,6 @@ HANDLER(ingress)
 		reason = pcn_classify(ctx, pkt, 0, 0, &q);
 	if (reason || !result)
 		return pcn_drop(pkt, reason);
-	*result = q.slot;
+	*result = q.found;
 	return pcn_pass(pkt);
 }

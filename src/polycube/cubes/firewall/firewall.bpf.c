@@ -16,6 +16,7 @@
 #define FIREWALL_KNOWN 0x100 /* beside the label: of a session in the table */
 #define FIREWALL_MALFORMED 0x10000
 #define FIREWALL_LOGGED 128 /* bytes of a frame that get into the log */
+#define FIREWALL_FOUND(_action, _counter) ((_action) << 24 | (_counter)) /* what is remembered of a rule */
 
 DROPS(RULE, DEFAULT, REJECT_RATE);
 
@@ -105,7 +106,7 @@ static __always_inline int pcn_matched(struct pcn_classify *q, __u32 slot, struc
 		q->user = rule->counter + 1;
 		return 0;
 	}
-	q->slot = slot;
+	q->found = FIREWALL_FOUND(rule->action, rule->counter);
 	return 1;
 }
 
@@ -175,16 +176,18 @@ static __noinline int firewall_track(struct pcn_ctx *ctx, struct pcn_packet *pkt
 static __always_inline int firewall(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 chain)
 {
 	__u32 zero = 0, known = PCN_CT_UNTRACKED, action, counter, reason;
-	struct firewall_scratch *own = bpf_map_lookup_elem(&scratch, &zero);
-	struct pcn_ct_packet *p = pcn_ct_packet();
+	struct firewall_scratch *own = 0;
+	struct pcn_ct_packet *p = 0;
 	struct pcn_classify q;
 
-	if (!p || !own)
-		return pcn_drop(pkt, PCN_DROP_POLICY);
 	reason = pcn_parse(ctx, pkt);
 	if (reason)
 		return pcn_drop(pkt, reason);
 	if (conntrack) {
+		own = bpf_map_lookup_elem(&scratch, &zero);
+		p = pcn_ct_packet();
+		if (!p || !own)
+			return pcn_drop(pkt, PCN_DROP_POLICY);
 		firewall_track(ctx, pkt, p, own);
 		known = *(volatile __u32 *)&own->known;
 		if (known & FIREWALL_MALFORMED)
@@ -199,24 +202,19 @@ static __always_inline int firewall(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 		return pcn_drop(pkt, reason);
 	if (q.user)
 		firewall_log(ctx, pkt, q.user - 1, chain);
-	if (q.slot == PCN_NO_RULE) {
+	if (q.found == PCN_NO_RULE) {
 		action = FIREWALL_FALLBACK(q.fallback, pkt->proto == bpf_htons(ETH_P_IP) || pkt->proto == bpf_htons(ETH_P_IPV6));
 		counter = FIREWALL_BY_DEFAULT + chain;
 		reason = DEFAULT;
 	} else {
-		__u32 key = q.first + q.slot;
-		struct pcn_rule *rule = bpf_map_lookup_elem(&cls_rules, &key);
-
-		if (!rule)
-			return pcn_drop(pkt, PCN_DROP_POLICY);
-		action = rule->action;
-		counter = rule->counter;
+		action = q.found >> 24;
+		counter = q.found & 0xffffff;
 		reason = RULE;
 	}
 	firewall_count(counter, pkt->len);
 	switch (action) {
 	case FIREWALL_ACCEPT:
-		return known == PCN_CT_NEW ? firewall_open(pkt, own, p, pcn_now()) : pcn_pass(pkt);
+		return own && p && known == PCN_CT_NEW ? firewall_open(pkt, own, p, pcn_now()) : pcn_pass(pkt);
 	case FIREWALL_REJECT:
 		return firewall_reject(pkt);
 	default:

@@ -21,7 +21,7 @@ MAP(counters, PERCPU_ARRAY, __u32, struct pbforwarder_count, 2 * PCN_RULES); /* 
 
 static __always_inline int pcn_matched(struct pcn_classify *q, __u32 slot, struct pcn_rule *rule)
 {
-	q->slot = slot;
+	q->found = slot;
 	return 1;
 }
 
@@ -37,9 +37,9 @@ HANDLER(ingress)
 		reason = pcn_classify(ctx, pkt, 0, 0, &q);
 	if (reason)
 		return pcn_drop(pkt, reason);
-	if (q.slot == PCN_NO_RULE)
+	if (q.found == PCN_NO_RULE)
 		return pcn_drop(pkt, NO_RULE);
-	key = q.first + q.slot;
+	key = q.first + q.found;
 	rule = bpf_map_lookup_elem(&cls_rules, &key);
 	if (!rule)
 		return pcn_drop(pkt, NO_RULE);

@@ -23,20 +23,20 @@
 #include <polycube/classify_tables.h>
 #include <polycube/classify_flows.h>
 
-#define PCN_NO_RULE 0xffffffff
 #define PCN_OWN_DIMS __builtin_popcount(PCN_DIMS)
 #define PCN_AT(_dim) __builtin_popcount(PCN_DIMS & ((1 << (_dim)) - 1)) /* its place among those this function has */
 
-/* A search under way. */
+/* A search under way: what has to stand on the stack, where pointers can. */
 struct pcn_search {
-	__u64 words; /* of the row in hand: those still to look at */
-	__u64 found; /* of the word in hand: rules still to look at */
 	struct pcn_class *class[PCN_OWN_DIMS];
 	struct pcn_row *dense[PCN_OWN_DIMS];
 	struct pcn_scratch *scratch;
 };
 
-/* Defined by who includes this: a rule matches. 1: that's it; 0: look for the next. */
+/*
+ * Defined by who includes this: a rule matches. 1: that's it, and q->found is what the caller wants to know of it: its slot, for instance, or
+ * what it does; 0: look for the next.
+ */
 static __always_inline int pcn_matched(struct pcn_classify *q, __u32 slot, struct pcn_rule *rule);
 
 /* ---- fields ---- */
@@ -143,14 +143,6 @@ static __always_inline int pcn_fields_of(struct pcn_ctx *ctx, struct pcn_packet 
 
 /* ---- from values to classes ---- */
 
-/* One place on the stack for the keys of all look-ups. */
-union pcn_any_key {
-	__u32 index;
-	struct pcn_page_key page;
-	struct pcn_class_key class;
-	struct pcn_lpm_rule prefix;
-};
-
 static __always_inline __u32 pcn_class_of_value(union pcn_any_key *key, __u32 side, __u32 space, __u32 value, int wide)
 {
 	__u64 at = (wide ? value >> 8 : value) & 0xff;
@@ -170,7 +162,7 @@ static __always_inline __u32 pcn_class_of_value(union pcn_any_key *key, __u32 si
 	return top ? top->class[value & 0xff] : 0;
 }
 
-static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, struct pcn_table *table, __u32 side, __u32 space,
+static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, const struct pcn_classify *q, __u32 side, __u32 space,
 						  const __u64 *address, int ip)
 {
 	__u32 *class, short_address = address[0];
@@ -184,19 +176,19 @@ static __always_inline __u32 pcn_class_of_address(union pcn_any_key *key, struct
 		memcpy(key->prefix.address + 8, address + 1, 8);
 	}
 	key->prefix.table = side * PCN_SPACES + space;
-	if (table->hosts & 1U << space) {
+	if (q->hosts & 1U << space) {
 		class = bpf_map_lookup_elem(&cls_hosts, &key->prefix.table);
 		if (class)
 			return *class;
 	}
-	if (!(table->prefixes & 1U << space))
+	if (!(q->prefixes & 1U << space))
 		return 0;
 	class = pcn_lpm_rule(&cls_prefixes, &key->prefix, key->prefix.table);
 	return class ? *class : 0;
 }
 
 /* The class of a field of the frame; writes down the space it is of. */
-static __always_inline __u32 pcn_class_of(union pcn_any_key *key, struct pcn_table *table, __u32 side, struct pcn_scratch *scratch, int dim)
+static __always_inline __u32 pcn_class_of(union pcn_any_key *key, __u32 side, struct pcn_scratch *scratch, int dim)
 {
 	const struct pcn_fields *f = &scratch->fields;
 	__u8 version = PCN_VERSION_OF(f), kind = PCN_KIND_OF(f) & ~PCN_TCP;
@@ -253,7 +245,7 @@ static __always_inline __u32 pcn_class_of(union pcn_any_key *key, struct pcn_tab
 	}
 	scratch->space[dim] = side * PCN_SPACES + space;
 	if (address)
-		return pcn_class_of_address(key, table, side, space, address, dim < PCN_DIM_SPORT ? version : 0);
+		return pcn_class_of_address(key, &scratch->q, side, space, address, dim < PCN_DIM_SPORT ? version : 0);
 	return pcn_class_of_value(key, side, space, value, wide);
 }
 
@@ -289,7 +281,7 @@ static __always_inline __u64 pcn_difference(struct pcn_search *s, int dim, __u32
 /* Which words of the next row can hold a match; the words of dense classes are looked up. */
 static __always_inline void pcn_next_row(struct pcn_search *s)
 {
-	struct pcn_row_key key = {.side = s->scratch->q.side, .row = s->scratch->row};
+	struct pcn_row_key *key = &s->scratch->key.row;
 	__u64 words = ~0ULL;
 
 	PCN_FOR_DIMS(s, dim) {
@@ -298,16 +290,18 @@ static __always_inline void pcn_next_row(struct pcn_search *s)
 		if (base)
 			words &= base->any[s->scratch->row & (PCN_ROWS - 1)] | s->class[PCN_AT(dim)]->any[s->scratch->row & (PCN_ROWS - 1)];
 	}
-	s->words = words;
+	s->scratch->words = words;
 	if (!words)
 		return;
+	key->side = s->scratch->q.side;
+	key->row = s->scratch->row;
 	PCN_FOR_DIMS(s, dim) {
 		struct pcn_row *row;
 
 		if (!s->class[PCN_AT(dim)]->dense)
 			continue;
-		key.class = s->class[PCN_AT(dim)]->id;
-		row = bpf_map_lookup_elem(&cls_rows, &key);
+		key->class = s->class[PCN_AT(dim)]->id;
+		row = bpf_map_lookup_elem(&cls_rows, key);
 		if (row)
 			s->dense[PCN_AT(dim)] = row;
 	}
@@ -315,10 +309,10 @@ static __always_inline void pcn_next_row(struct pcn_search *s)
 
 static __always_inline void pcn_next_word(struct pcn_search *s)
 {
-	__u32 word = (s->scratch->row - 1) * PCN_ROW_WORDS + __builtin_ctzll(s->words);
+	__u32 word = (s->scratch->row - 1) * PCN_ROW_WORDS + __builtin_ctzll(s->scratch->words);
 	__u64 found = ~0ULL;
 
-	s->words &= s->words - 1;
+	s->scratch->words &= s->scratch->words - 1;
 	PCN_FOR_DIMS(s, dim) {
 		struct pcn_base *base = pcn_base_of(s, dim);
 
@@ -326,7 +320,7 @@ static __always_inline void pcn_next_word(struct pcn_search *s)
 			found &= base->word[word & (PCN_ROWS * PCN_ROW_WORDS - 1)] ^ pcn_difference(s, dim, word);
 	}
 	s->scratch->word = word;
-	s->found = found;
+	s->scratch->found = found;
 }
 
 /* A step of the search: a row, a word, and the first rule in it. 1: the end. */
@@ -335,21 +329,21 @@ static long pcn_classify_step(__u32 number, struct pcn_search *s)
 	struct pcn_rule *rule;
 	__u32 slot, key;
 
-	if (!s->found) {
-		if (!s->words) {
+	if (!s->scratch->found) {
+		if (!s->scratch->words) {
 			if (s->scratch->row >= s->scratch->q.rows)
 				return 1;
 			pcn_next_row(s);
 			s->scratch->row++;
-			if (!s->words)
+			if (!s->scratch->words)
 				return 0;
 		}
 		pcn_next_word(s);
-		if (!s->found)
+		if (!s->scratch->found)
 			return 0;
 	}
-	slot = s->scratch->word * 64 + __builtin_ctzll(s->found);
-	s->found &= s->found - 1;
+	slot = s->scratch->word * 64 + __builtin_ctzll(s->scratch->found);
+	s->scratch->found &= s->scratch->found - 1;
 	key = s->scratch->q.first + slot;
 	rule = bpf_map_lookup_elem(&cls_rules, &key);
 	if (!rule)
@@ -365,36 +359,44 @@ static long pcn_classify_step(__u32 number, struct pcn_search *s)
 /* ---- the search ---- */
 
 /*
- * Looks for the first rule that matches the fields in pcn_scratch, and remembers it for their flow in the set `at`, if `stamp` is not 0. The
- * result is in pcn_scratch, too. 0, or -1: the tables are not there. Not static: the verifier looks at it once, whatever calls it with
- * whatever it knows then, where it would look at a static function again for each way that leads to it.
+ * Looks for the first rule that matches the fields in pcn_scratch; the result is in pcn_scratch, too. 0, or -1: the tables are not there. Not
+ * static: the verifier looks at it once, whatever calls it with whatever it knows then, where it would look at a static function again for
+ * each way that leads to it.
  */
-__noinline int pcn_search(__u32 side, __u32 length, __u32 at, __u32 stamp)
+__noinline int pcn_search(__u32 side, __u32 length)
 {
 	__u32 zero = 0;
-	union pcn_any_key key = {};
 	struct pcn_search s = {};
 	struct pcn_table *table = bpf_map_lookup_elem(&cls_sides, &side);
 	struct pcn_scratch *scratch = bpf_map_lookup_elem(&cls_scratch, &zero);
-	struct pcn_class *none = bpf_map_lookup_elem(&cls_classes, &key);
-	struct pcn_row *no_row = bpf_map_lookup_elem(&cls_rows, &key);
+	union pcn_any_key *key;
 	struct pcn_classify *q;
-	struct pcn_flows *set;
+	struct pcn_class *none;
+	struct pcn_row *no_row;
 
-	if (!table || !scratch || !none || !no_row)
+	if (!table || !scratch)
+		return -1;
+	key = &scratch->key;
+	memset(key, 0, sizeof(*key));
+	none = bpf_map_lookup_elem(&cls_classes, key);
+	no_row = bpf_map_lookup_elem(&cls_rows, key);
+	if (!none || !no_row)
 		return -1;
 	q = &scratch->q;
-	q->slot = PCN_NO_RULE;
+	q->found = PCN_NO_RULE;
 	q->first = table->first;
 	q->side = side;
 	q->dims = table->dims;
 	q->rows = table->rows;
+	q->hosts = table->hosts;
+	q->prefixes = table->prefixes;
 	q->passing = 0;
 	q->length = length;
 	q->user = 0;
 	s.scratch = scratch;
 	_Pragma("clang loop unroll(full)") for (int dim = 0; dim < PCN_DIM_COUNT; dim++) {
 		struct pcn_class *class;
+		__u32 number;
 
 		if (!(PCN_DIMS & 1 << dim))
 			continue;
@@ -403,34 +405,34 @@ __noinline int pcn_search(__u32 side, __u32 length, __u32 at, __u32 stamp)
 		scratch->space[dim] = 0;
 		if (!(q->dims & 1 << dim))
 			continue;
-		key.class.class = pcn_class_of(&key, table, side, scratch, dim);
-		if (!key.class.class)
+		number = pcn_class_of(key, side, scratch, dim);
+		if (!number)
 			continue;
-		key.class.side = side;
-		class = bpf_map_lookup_elem(&cls_classes, &key.class);
+		key->class.side = side;
+		key->class.class = number;
+		class = bpf_map_lookup_elem(&cls_classes, &key->class);
 		if (class)
 			s.class[PCN_AT(dim)] = class;
 	}
 	scratch->row = 0;
+	scratch->words = scratch->found = 0;
 	bpf_loop(PCN_RULES + PCN_RULES / 64 + PCN_ROWS + 1, pcn_classify_step, &s, 0);
-	set = stamp && !q->passing ? bpf_map_lookup_elem(&cls_flows, &at) : 0;
-	return set ? pcn_remember(set, scratch, stamp, q->slot) : 0;
+	return 0;
 }
 
 /*
- * Classifies a parsed frame by a table: q->slot is the first rule for which pcn_matched() said so, or PCN_NO_RULE.
+ * Classifies a parsed frame by a table: q->found is what pcn_matched() says of the first rule that is it, or PCN_NO_RULE.
  * 0 or a drop reason. What was found for a flow is remembered until the table changes, on each CPU for itself.
  */
 static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *pkt, __u32 number, __u8 state, struct pcn_classify *q)
 {
-	__u32 zero = 0, side, stamp = 0, at = 0, wide, *generation = bpf_map_lookup_elem(&cls_tables, &number);
+	__u32 zero = 0, side, *generation = bpf_map_lookup_elem(&cls_tables, &number);
 	struct pcn_scratch *scratch = bpf_map_lookup_elem(&cls_scratch, &zero);
-	struct pcn_flows *set = 0;
 	struct pcn_table *table;
-	__u64 hash;
+	__u64 found = PCN_UNKNOWN;
 	int reason;
 
-	q->slot = PCN_NO_RULE;
+	q->found = PCN_NO_RULE;
 	q->user = q->first = q->fallback = 0;
 	if (!generation || !scratch)
 		return PCN_DROP_POLICY;
@@ -445,28 +447,17 @@ static __always_inline int pcn_classify(struct pcn_ctx *ctx, struct pcn_packet *
 	reason = pcn_fields_of(ctx, pkt, table->dims, state, &scratch->fields);
 	if (reason)
 		return reason;
-	if (table->flows) {
-		wide = PCN_VERSION_OF(&scratch->fields) == 6;
-		stamp = pcn_stamp_of(number, *generation, wide);
-		pcn_flow_key(scratch, wide);
-		hash = pcn_hash_of(scratch->flow[0]);
-		if (wide)
-			hash = hash * 0x9e3779b97f4a7c15ULL + pcn_hash_of(scratch->flow[1]);
-		hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL; /* 2^64 by the golden ratio: Knuth, vol. 3, 6.4 */
-		at = hash >> 32 & (table->flows - 1);
-		set = bpf_map_lookup_elem(&cls_flows, &at);
+	scratch->stamp = table->flows ? pcn_stamp_of(number, *generation, PCN_VERSION_OF(&scratch->fields) == 6) : 0;
+	if (table->flows)
+		found = pcn_known(scratch, table->flows);
+	if (found == PCN_UNKNOWN) {
+		if (pcn_search(side, pkt->len))
+			return PCN_DROP_POLICY;
+		found = scratch->q.found;
+		q->user = scratch->q.user;
+		if (scratch->stamp && !scratch->q.passing)
+			pcn_remember(found);
 	}
-	if (set) {
-		__u32 place = pcn_known_flow(set, scratch, stamp);
-
-		if (place < PCN_WAYS) {
-			q->slot = set->way[place].slot;
-			return 0;
-		}
-	}
-	if (pcn_search(side, pkt->len, at, stamp))
-		return PCN_DROP_POLICY;
-	q->slot = scratch->q.slot;
-	q->user = scratch->q.user;
+	q->found = found;
 	return 0;
 }

@@ -11,6 +11,8 @@
 #define PCN_SPARSE 4 /* words a class holds itself */
 #define PCN_UNTAGGED 0xffff
 #define PCN_TCP 0x80
+#define PCN_NO_RULE 0xffffffff
+#define PCN_UNKNOWN (1ULL << 32) /* beside what can be found */
 
 /* What of a frame can be asked for. */
 enum pcn_dim {
@@ -157,7 +159,7 @@ struct pcn_rule {
 struct pcn_flow {
 	__u64 word[PCN_KEY_WORDS];
 	__u32 stamp; /* table, generation and kind it was classified by */
-	__u32 slot;
+	__u32 found;
 };
 
 /* Where a flow may be: a set of an associative cache. */
@@ -167,15 +169,26 @@ struct pcn_flows {
 
 /* A classification, and its result. */
 struct pcn_classify {
-	__u32 slot;     /* a rule, or PCN_NO_RULE */
+	__u32 found;    /* what pcn_matched() says of the rule, or PCN_NO_RULE */
 	__u32 first;    /* of the table's slots in cls_rules */
 	__u32 fallback; /* of the table */
 	__u32 side;
 	__u32 dims;
 	__u32 rows;
+	__u32 hosts;
+	__u32 prefixes;
 	__u32 passing; /* set by pcn_matched() when the result holds for this frame only, not for all of its flow */
 	__u32 length;  /* of the frame */
 	__u32 user;    /* pcn_matched()'s */
+};
+
+/* One place for the keys of all look-ups. */
+union pcn_any_key {
+	__u32 index;
+	struct pcn_page_key page;
+	struct pcn_class_key class;
+	struct pcn_lpm_rule prefix;
+	struct pcn_row_key row;
 };
 
 /*
@@ -185,10 +198,16 @@ struct pcn_classify {
 struct pcn_scratch {
 	struct pcn_fields fields;
 	struct pcn_classify q;
+	union pcn_any_key key;
 	__u64 flow[2][PCN_KEY_WORDS]; /* the fields as struct pcn_flow has them */
 	__u32 space[PCN_DIM_COUNT];   /* side * PCN_SPACES + space of each field: index in cls_bases */
+	__u64 words;                  /* of the row in hand: those still to look at */
+	__u64 found;                  /* of the word in hand: rules still to look at */
 	__u32 row;                    /* of the vectors: the next one to look at */
 	__u32 word;                   /* the one in hand */
+	__u32 stamp;                  /* of the flow; 0: it is not to be remembered */
+	__u32 at;                     /* the flow's set in cls_flows */
+	__u32 place;                  /* its place in the set, where it is looked for first */
 };
 
 MAP(cls_tables, ARRAY, __u32, __u32, PCN_TABLES); /* generation */
