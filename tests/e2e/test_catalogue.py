@@ -100,7 +100,10 @@ def test_a_saved_file_takes_effect_under_traffic_and_tables_are_kept(daemon: Dae
         pinging.answers()
         before = total(daemon)
         assert 0 < before < 1_000_000
-        text = SOURCE.replace("*step)", "*step * 1000000)").replace("MAP(steps", "MAP(extra, ARRAY, __u32, __u32, 1);\nMAP(steps")
+        text = SOURCE.replace("*step)", "*step * 1000000)")
+        text = text.replace(
+            "MAP(steps, ARRAY", "MAP(extra, ARRAY, __u32, __u32, 1);\nMAP(steps, HASH"
+        )  # a new table, and another one in its place
         (folder / "tally.bpf.c").write_text(text)
         (folder / "model.py").write_text(MODEL.replace("What a frame counts", "How much a frame counts"))
         eventually(lambda: total(daemon) > 1_000_000, "the new code to count", 20)
