@@ -29,7 +29,7 @@
 
 static __always_inline void count_drop(__u32 reason)
 {
-	__u32 key = pcn_cube * PCN_REASONS + (reason & (PCN_REASONS - 1));
+	__u64 key = pcn_cube * PCN_REASONS + (reason & (PCN_REASONS - 1));
 	__u64 *count = bpf_map_lookup_elem(&pcn_drops, &key);
 
 	if (count)
@@ -44,7 +44,8 @@ static __always_inline int drop(struct pcn_packet *pkt, __u32 reason)
 
 static __always_inline void count_rx(__u32 id, __u32 len)
 {
-	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &id);
+	__u64 slot = id;
+	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &slot);
 
 	if (counter) {
 		counter->rx_packets++;
@@ -54,7 +55,8 @@ static __always_inline void count_rx(__u32 id, __u32 len)
 
 static __always_inline void count_tx(__u32 id, __u32 len)
 {
-	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &id);
+	__u64 slot = id;
+	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &slot);
 
 	if (counter) {
 		counter->tx_packets++;
@@ -65,7 +67,7 @@ static __always_inline void count_tx(__u32 id, __u32 len)
 static __always_inline void write_meta(struct pcn_ctx *ctx, const struct pcn_meta *meta)
 {
 #ifdef PCN_XDP
-	__u32 zero = 0;
+	__u64 zero = 0;
 	struct pcn_meta *slot = bpf_map_lookup_elem(&pcn_scratch, &zero);
 
 	if (slot)
@@ -79,7 +81,7 @@ static __always_inline void write_meta(struct pcn_ctx *ctx, const struct pcn_met
 static __always_inline void read_meta(struct pcn_ctx *ctx, struct pcn_meta *meta)
 {
 #ifdef PCN_XDP
-	__u32 zero = 0;
+	__u64 zero = 0;
 	struct pcn_meta *slot = bpf_map_lookup_elem(&pcn_scratch, &zero);
 
 	if (slot)
@@ -94,7 +96,8 @@ static __always_inline void read_meta(struct pcn_ctx *ctx, struct pcn_meta *meta
 /* What was counted as sent did not get away after all. */
 static __always_inline void uncount_tx(__u32 id, __u32 len)
 {
-	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &id);
+	__u64 slot = id;
+	struct pcn_counter *counter = bpf_map_lookup_elem(&pcn_counters, &slot);
 
 	if (counter) {
 		counter->tx_packets--;
@@ -180,6 +183,7 @@ static __always_inline void count_tail(const struct pcn_meta *meta, __u32 number
 	count_rx(id, len);
 }
 
+#include "unit_clock.h"
 #include "unit_log.h"
 #include "unit_slowpath.h"
 #ifndef PCN_TRANSPARENT

@@ -153,7 +153,7 @@ static __always_inline int nat_is_local(const __u8 *from, const __u8 *to, int ip
 }
 
 /* A packet on its way out without a session. -1: there is one now; 0: it passes as it is; else why it is dropped. */
-static __always_inline int nat_open_outbound(struct pcn_ct_packet *p, struct nat_work *w, __u32 now, int ipv6)
+static __noinline int nat_open_outbound(struct pcn_ct_packet *p, struct nat_work *w, __u32 now, int ipv6)
 {
 	__u32 in = p->swapped & 1;
 	const void *from = p->tuple.address[in], *external;
@@ -194,7 +194,7 @@ static __always_inline int nat_open_outbound(struct pcn_ct_packet *p, struct nat
 }
 
 /* The same for one on its way in. */
-static __always_inline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_work *w, __u32 now)
+static __noinline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_work *w, __u32 now)
 {
 	__u32 remote = p->swapped & 1;
 	const void *to = p->tuple.address[!remote];

@@ -10,7 +10,7 @@
 
 static __always_inline struct nat_work *nat_work(void)
 {
-	__u32 zero = 0;
+	__u64 zero = 0;
 
 	return bpf_map_lookup_elem(&nat_works, &zero);
 }

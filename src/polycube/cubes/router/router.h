@@ -202,13 +202,14 @@ static __always_inline void mark_used(struct router_neighbour *neighbour)
 static __always_inline struct router_interface *interface_of(__u32 number)
 {
 	struct router_interface *interface;
+	__u64 key = number;
 
 	if (number < ROUTER_PORTS) {
-		interface = bpf_map_lookup_elem(&interfaces, &number);
+		interface = bpf_map_lookup_elem(&interfaces, &key);
 		asm volatile("" : "+r"(interface)); /* or both look-ups become one call, which the kernel does not inline */
 		return interface;
 	}
-	return bpf_map_lookup_elem(&subinterfaces, &number);
+	return bpf_map_lookup_elem(&subinterfaces, &key);
 }
 
 /* Out of an interface; the handler turns its number into port and tag. */
@@ -257,7 +258,8 @@ static __always_inline __u32 filter_bit(__u32 hash)
 /* Whether an IPv4 address is one of the router's. */
 static __always_inline int own4(__u32 address)
 {
-	__u32 zero = 0, bit = filter_bit(address);
+	__u32 bit = filter_bit(address);
+	__u64 zero = 0;
 	struct router_filter *filter = bpf_map_lookup_elem(&filters, &zero);
 	struct router_route4 *route;
 
@@ -270,7 +272,8 @@ static __always_inline int own4(__u32 address)
 /* The same of an IPv6 address; link-local ones are each port's own affair. */
 static __always_inline int own6(const void *address)
 {
-	__u32 zero = 0, bit = filter_bit(word(address) ^ word(address + 4) ^ word(address + 8) ^ word(address + 12));
+	__u32 bit = filter_bit(word(address) ^ word(address + 4) ^ word(address + 8) ^ word(address + 12));
+	__u64 zero = 0;
 	struct router_filter *filter = bpf_map_lookup_elem(&filters, &zero);
 	struct router_route6 *route;
 
@@ -282,8 +285,7 @@ static __always_inline int own6(const void *address)
 
 static __always_inline void count_learn_failure(void)
 {
-	__u32 zero = 0;
-	__u64 *failures = bpf_map_lookup_elem(&learn_failures, &zero);
+	__u64 zero = 0, *failures = bpf_map_lookup_elem(&learn_failures, &zero);
 
 	if (failures)
 		__sync_fetch_and_add(failures, 1);
@@ -292,7 +294,7 @@ static __always_inline void count_learn_failure(void)
 /* Whether a port may hand one more frame of a class to the control plane. */
 static __always_inline int allowed(__u32 port, enum router_class class)
 {
-	__u32 key = port * ROUTER_CLASSES + class, number = class;
+	__u64 key = port * ROUTER_CLASSES + class, number = class;
 	struct pcn_tokenbucket *bucket = bpf_map_lookup_elem(&buckets, &key);
 	struct pcn_rate *rate = bpf_map_lookup_elem(&rates, &number);
 

@@ -145,7 +145,7 @@ MAP(ct_packets, PERCPU_ARRAY, __u32, struct pcn_ct_packet, 1);
 /* Room for what there is to know of the packet in hand; never NULL, but the verifier wants to see it looked at. */
 static __always_inline struct pcn_ct_packet *pcn_ct_packet(void)
 {
-	__u32 zero = 0;
+	__u64 zero = 0;
 
 	return bpf_map_lookup_elem(&ct_packets, &zero);
 }
@@ -252,7 +252,7 @@ static __always_inline enum pcn_ct_label pcn_ct_update(struct pcn_ct *ct, const 
 
 static __always_inline void pcn_ct_count_failure(void)
 {
-	__u32 zero = 0;
+	__u64 zero = 0;
 	__u64 *failures = bpf_map_lookup_elem(&ct_failures, &zero);
 
 	if (failures)

@@ -142,8 +142,5 @@ static __always_inline int pcn_shadow(struct pcn_packet *pkt)
 	return PCN_SHADOW;
 }
 
-/* Seconds since boot, suspend excluded: what ageing compares. By the clock of the last tick, which is a load instead of a device's register. */
-static __always_inline __u32 pcn_now(void)
-{
-	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
-}
+/* Seconds since boot, suspend excluded: what ageing compares. By the clock of the last tick. The unit's (unit_clock.h). */
+__u32 pcn_now(void);

@@ -77,7 +77,7 @@ struct pcn_lpm_use {
 
 #define PCN_LPM_VALUE(_name, _number)													\
 	({																\
-		__u32 _key = _number;													\
+		__u64 _key = _number;													\
 		struct _name##_entry *_entry = _key ? bpf_map_lookup_elem(&_name##_values, &_key) : 0;					\
 		typeof(&_entry->value) _found = 0;											\
 																	\
@@ -117,7 +117,8 @@ static __always_inline __u32 pcn_lpm4_exactly(void *blocks, __u32 address)
 
 static __always_inline __u32 pcn_lpm4_find(void *blocks, void *filter, __u32 of)
 {
-	__u32 address = bpf_ntohl(of), zero = 0, number, level, i;
+	__u32 address = bpf_ntohl(of), number, level, i;
+	__u64 zero = 0;
 	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
 	struct pcn_lpm4_place place = {.level = PCN_LPM_LEVELS4};
 	struct pcn_lpm_block *block;
@@ -166,7 +167,8 @@ static __always_inline __u32 pcn_lpm6_find(void *blocks, void *filter, const voi
 {
 	__u64 upper = pcn_lpm6_half(address, 0), lower = pcn_lpm6_half(address, 1);
 	struct pcn_lpm6_place place = {.level = 2 * PCN_LPM_LEVELS6};
-	__u32 zero = 0, number, mask, i;
+	__u32 number, mask, i;
+	__u64 zero = 0;
 	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
 	struct pcn_lpm_block *block;
 

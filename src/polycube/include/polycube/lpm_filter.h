@@ -33,7 +33,7 @@ enum { PCN_LPM_LEVELS, PCN_LPM_MASK, PCN_LPM_ZERO, PCN_LPM_COUNTS, PCN_LPM_LIST,
 
 static __always_inline __u64 pcn_lpm_levels(void *filter)
 {
-	__u32 zero = 0;
+	__u64 zero = 0;
 	struct pcn_lpm_filter *first = bpf_map_lookup_elem(filter, &zero);
 
 	return first ? first->words[PCN_LPM_LEVELS] : 0;
@@ -47,7 +47,8 @@ static __always_inline __u64 pcn_lpm_cell(void *filter, __u64 upper, __u64 lower
 {
 	__u64 hash = (upper ^ level) * 0xbf58476d1ce4e5b9;
 	struct pcn_lpm_filter *line;
-	__u32 bit, index;
+	__u64 index;
+	__u32 bit;
 
 	hash = (hash ^ hash >> 32 ^ lower) * 0x94d049bb133111eb;
 	bit = ((hash >> 32) & mask) * width;
