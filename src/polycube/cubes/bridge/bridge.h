@@ -2,6 +2,7 @@
 /* Tables of the bridge, and what its handlers tell each other. Included by bridge.bpf.c only. */
 #pragma once
 
+#define PCN_STATIONS_AT_ONCE
 #include <polycube/fdb.h>
 #include <polycube/parse.h>
 #include <polycube/vlan.h>
