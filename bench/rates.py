@@ -127,10 +127,25 @@ def router_cube(subject: Subject, daemon: Daemon) -> None:
     daemon.post(f"router/{subject.tag}", {"type": "XDP_DRV" if subject.xdp else "TC", "ports": ports})
 
 
-def by_hand(subject: Subject) -> list[Link]:
-    """The hand-written program on both netdevs, its tables as the cube's would be."""
+def ready_for_xdp(subject: Subject) -> None:
+    """The hosts' ends, as a daemon sets them for ports in XDP."""
     for end in ("a", "b"):
         netns.run_in(f"{subject.tag}{end}", lambda: ethtool.set_features("e0", {ethtool.TX_CHECKSUM: False, ethtool.GRO: True}))
+
+
+def redirect(subject: Subject) -> list[Link]:
+    """No function at all: each netdev's frames go to the other one."""
+    ready_for_xdp(subject)
+    opened, ends = yardstick.load("redirect"), [subject.near(number) for number in (0, 1)]
+    for near, far in (ends, reversed(ends)):
+        opened.map("devices").set(u32(near), u32(far))
+    with opened.program("redirect") as program:
+        return [Link.xdp(program, ifindex, XdpMode.DRV) for ifindex in ends]
+
+
+def by_hand(subject: Subject) -> list[Link]:
+    """The hand-written program on both netdevs, its tables as the cube's would be."""
+    ready_for_xdp(subject)
     opened: Object = yardstick.load("router" if subject.routed else "simplebridge")
     members = [subject.near(number) for number in (0, 1)]
     for port, ifindex in enumerate(members):
@@ -303,4 +318,4 @@ def _in(namespace: str, command: list[str]) -> list[str]:
     return ["nice", "-n", "-20", "ip", "netns", "exec", namespace, *command]
 
 
-__all__ = ["Subject", "packet_rates", "rate_of", "round_trips", "settle", "subjects", "tcp_rates"]
+__all__ = ["Subject", "packet_rates", "rate_of", "redirect", "round_trips", "settle", "subjects", "tcp_rates"]

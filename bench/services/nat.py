@@ -2,7 +2,8 @@
 """nat beside nftables and iptables: masquerading behind a router, packets of one flow and of 10,000, TCP, and new sessions a second.
 
 Each subject routes between two hosts of its own and translates what leaves on the far side: the kernel's router with a masquerading rule of
-nftables or of iptables (legacy), and the router cube with a nat cube on its port, on TC and on XDP.
+nftables or of iptables (legacy), and the router cube with a nat cube on its port, on TC and on XDP. Beside them, what there is to win: a
+redirect in XDP without any function.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ def reaches(subject: rates.Subject) -> bool:
 def measure(folder: Path, quick: bool) -> Found:
     """All of it, in rounds."""
     rounds = 3 if quick else 7
-    nft, ipt, tc, xdp = made = [
+    nft, ipt, tc, xdp, bare = made = [
         rates.Subject("Linux and nftables", "nn", True, False),
         rates.Subject("Linux and iptables", "ni", True, False),
         rates.Subject("nat cube, TC", "nt", True, False),
         rates.Subject("nat cube, XDP", "nx", True, True),
+        rates.Subject("redirect alone, XDP", "nr", False, True),
     ]
     rows = []
     raw: dict[str, Any] = {}
@@ -82,6 +84,7 @@ def measure(folder: Path, quick: bool) -> Found:
         iptables(ipt)
         cubes(tc, daemon)
         cubes(xdp, daemon)
+        links = rates.redirect(bare)
         for subject in made:
             eventually(lambda subject=subject: reaches(subject), f"{subject.name} to let frames pass", 15)
         rates.settle(daemon)
@@ -92,6 +95,7 @@ def measure(folder: Path, quick: bool) -> Found:
             for peer in (nft, ipt):
                 rows.append(compared(f"nat, XDP, {what}: cube to {peer.name}", xdp.packets, peer.packets, 5.0))
                 rows.append(compared(f"nat, TC, {what}: cube to {peer.name}", tc.packets, peer.packets, 1.4))
+                rows.append(compared(f"nat, {what}: a redirect without any function to {peer.name}", bare.packets, peer.packets))
             for subject in made:
                 subject.packets.clear()
         rates.tcp_rates([nft, ipt, tc], 3 * rounds)  # a second each, and far apart
@@ -104,11 +108,13 @@ def measure(folder: Path, quick: bool) -> Found:
             "nt": lambda: daemon.post("nat/nnt/flush", {}),
             "nx": lambda: daemon.post("nat/nnx/flush", {}),
         }
-        opened = new_sessions(made, flushes, rounds)
+        opened = new_sessions([nft, ipt, tc, xdp], flushes, rounds)
         raw["new sessions a second"] = opened
         for peer in (nft, ipt):
             rows.append(compared(f"nat, XDP, new sessions a second: cube to {peer.name}", opened[xdp.name], opened[peer.name]))
             rows.append(compared(f"nat, TC, new sessions a second: cube to {peer.name}", opened[tc.name], opened[peer.name]))
+        for link in links:
+            link.close()
     for what, figures in raw.items():
         for name, values in figures.items():
             print(f"{what}, {name}: {statistics.median(values):,.1f}", file=sys.stderr)
