@@ -29,7 +29,7 @@ from typing import TypeVar
 from polycube.bpf import AttachType, Link, Map, Object, Program, RingBuffer, features, sk_buff, tcfilter, u32, xdp_md
 from polycube.compiler import build
 from polycube.compiler.cache import ObjectCache
-from polycube.compiler.function import COMPILER, Function, Helper, Hook, UnitSpec, injector
+from polycube.compiler.function import COMPILER, Helper, Hook, UnitSpec, injector
 from polycube.compiler.process import Compiler
 from polycube.core.datalog import LOGS, DataLog
 from polycube.core.datalog import decode as decode_log
@@ -298,6 +298,3 @@ class OneCpu:
 def stage(hook: Hook) -> Stage:
     """The stage of this process."""
     return Stage(hook)
-
-
-__all__ = ["PASSED", "PROBE_SLOT", "SHADOW", "Function", "Record", "Stage", "compiler", "emit", "stage", "with_tag"]
