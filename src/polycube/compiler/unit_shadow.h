@@ -54,7 +54,7 @@ struct {
 		copy->id = id;                                                                                                       \
 		copy->caplen = caplen;                                                                                               \
 		asm volatile("" : "+r"(caplen));                                                                                     \
-		if (caplen == 0 || caplen > (_class) || bpf_xdp_load_bytes(ctx, 0, copy + 1, caplen))                                \
+		if (bpf_xdp_load_bytes(ctx, 0, copy + 1, FROM_ONE_TO(_class, caplen)))                                                  \
 			bpf_ringbuf_discard(copy, 0);                                                                                \
 		else                                                                                                                 \
 			bpf_ringbuf_submit(copy, 0);                                                                                 \

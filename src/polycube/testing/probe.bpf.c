@@ -44,11 +44,9 @@ static __always_inline void probe_write(struct pcn_ctx *ctx, __u16 endpoint, __u
 	record->id = id;
 	record->vlan_tci = tci;
 	record->vlan_proto = proto;
+	/* From 1 to PROBE_BYTES, which it is: the verifier of 6.1 learns neither from a comparison with 0 nor from one of another register */
 	asm volatile("" : "+r"(caplen));
-	if (caplen == 0 || caplen > PROBE_BYTES) {
-		bpf_ringbuf_discard(record, 0);
-		return;
-	}
+	caplen = ((caplen - 1) & (PROBE_BYTES - 1)) + 1;
 #ifdef PCN_XDP
 	flags |= PROBE_XDP;
 	record->mark = 0;

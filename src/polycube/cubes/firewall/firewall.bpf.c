@@ -124,7 +124,8 @@ static __always_inline void firewall_log(struct pcn_ctx *ctx, struct pcn_packet 
 	line->chain = chain;
 	line->caplen = caplen;
 	asm volatile("" : "+r"(caplen));
-	if (caplen == 0 || caplen > FIREWALL_LOGGED ||
+	caplen = ((caplen - 1) & (FIREWALL_LOGGED - 1)) + 1; /* as it was; the verifier of 6.1 understands this */
+	if (
 #ifdef PCN_XDP
 	    bpf_xdp_load_bytes(ctx, 0, line->frame, caplen)
 #else
