@@ -118,7 +118,7 @@ static __always_inline struct lbdsr_backend *chosen(const struct pcn_ct_packet *
 static __always_inline void mix(struct pcn_encap *encap, const __u8 *client, __be16 sport)
 {
 	__u8 high = (__u8)sport, low = sport >> 8, *end = encap->from + 2;
-	int mapped = !pcn_ct_word(client) && !pcn_ct_word(client + 4) && pcn_ct_word(client + 8) == bpf_htonl(PCN_CT_MAPPED);
+	int mapped = !pcn_word(client) && !pcn_word(client + 4) && pcn_word(client + 8) == bpf_htonl(PCN_CT_MAPPED);
 
 	if (encap->ipv6 && encap->udp) {
 		const __u8 *from = mapped ? client + 14 : client + 12;
@@ -127,7 +127,7 @@ static __always_inline void mix(struct pcn_encap *encap, const __u8 *client, __b
 	} else if (encap->udp) {
 		encap->sport = *(const __u16 *)(client + 14) ^ (low | high << 8);
 	} else if (encap->ipv6) {
-		*(__u32 *)(encap->from + 12) = pcn_ct_word(client + 12) ^ sport;
+		*(__u32 *)(encap->from + 12) = pcn_word(client + 12) ^ sport;
 	} else {
 		end[0] = client[14] ^ low;
 		end[1] = client[15] ^ high;
@@ -141,7 +141,7 @@ static __always_inline int encapsulate(struct pcn_ctx *ctx, struct pcn_packet *p
 	struct pcn_encap encap = {.udp = kind == LBDSR_GUE, .dport = settings.gue_port};
 	__u32 size;
 
-	encap.ipv6 = pcn_ct_word(to) || pcn_ct_word(to + 4) || pcn_ct_word(to + 8) != bpf_htonl(PCN_CT_MAPPED);
+	encap.ipv6 = pcn_word(to) || pcn_word(to + 4) || pcn_word(to + 8) != bpf_htonl(PCN_CT_MAPPED);
 	size = pcn_encap_size(encap.ipv6, encap.udp);
 	if (pkt->l3 != ETH_HLEN)
 		return pcn_drop(pkt, TAGGED);
@@ -155,7 +155,7 @@ static __always_inline int encapsulate(struct pcn_ctx *ctx, struct pcn_packet *p
 		memcpy(encap.to, to, sizeof(encap.to));
 	} else {
 		memcpy(encap.from, settings.source4, sizeof(settings.source4));
-		*(__u32 *)encap.to = pcn_ct_word(to + 12);
+		*(__u32 *)encap.to = pcn_word(to + 12);
 	}
 	if (p->swapped)
 		mix(&encap, p->tuple.address[1], p->tuple.port[1]);

@@ -45,8 +45,8 @@ static __always_inline void inner_tuple(struct pcn_ct_tuple *tuple, const struct
 static __always_inline void to_backend(const struct lbrp_session *session, struct pcn_translation *ends)
 {
 	if (session->other_source)
-		copy_address(ends->from.address, session->source.bytes);
-	copy_address(ends->to.address, session->backend.address.bytes);
+		pcn_copy_address(ends->from.address, session->source.bytes);
+	pcn_copy_address(ends->to.address, session->backend.address.bytes);
 	ends->from.port = session->sport;
 	if (session->backend.port)
 		ends->to.port = session->backend.port;
@@ -105,7 +105,7 @@ static __always_inline int choose(const struct lbrp_service *service, const stru
 	struct lbrp_backend *member;
 
 	work->client.service = service->number;
-	copy_address(&work->client.client, client);
+	pcn_copy_address(&work->client.client, client);
 	if (service->affinity && remembered(service, work, now))
 		return 1;
 	slot = pcn_maglev_pick(&service->maglev, hash);
@@ -129,10 +129,10 @@ static __always_inline void set_source(struct pcn_ctx *ctx, struct lbrp_session 
 	session->sport = ends->from.port;
 	session->other_source = 1;
 	if (pcn_same_address(ends->from.address, session->backend.address.bytes)) {
-		copy_address(to, ends->to.address);
+		pcn_copy_address(to, ends->to.address);
 		return;
 	}
-	copy_address(to, ends->from.address);
+	pcn_copy_address(to, ends->from.address);
 	if (!rewrite.on || !in_range(to, &rewrite.range)) {
 		session->other_source = 0;
 		return;
@@ -203,7 +203,7 @@ static __always_inline struct lbrp_service *service_of(const struct pcn_ct_packe
 		key.vport = 0;
 		key.proto = IPPROTO_ICMP;
 	}
-	copy_address(&key.vip, ends->to.address);
+	pcn_copy_address(&key.vip, ends->to.address);
 	return bpf_map_lookup_elem(&services, &key);
 }
 

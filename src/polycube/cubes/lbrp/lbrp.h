@@ -110,16 +110,6 @@ DROPS(NO_FRONTEND,      /* MULTI: from the backend port, to an address that no f
       UNKNOWN_CLIENT,   /* ARP or neighbour discovery for an address of the new range that no client has */
       CONTROL_LIMIT);   /* more for the control plane's own host than it takes */
 
-static __always_inline void copy_address(void *to, const void *from)
-{
-	__u32 *words = to;
-
-	words[0] = pcn_ct_word(from);
-	words[1] = pcn_ct_word(from + 4);
-	words[2] = pcn_ct_word(from + 8);
-	words[3] = pcn_ct_word(from + 12);
-}
-
 /* Whether an address is in a range of the size that is configured for rewriting. */
 static __always_inline int in_range(const void *address, const struct pcn_address *range)
 {

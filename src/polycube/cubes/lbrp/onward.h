@@ -21,7 +21,7 @@ static __always_inline int onward(struct pcn_ctx *ctx, struct pcn_packet *pkt, c
 		return pcn_forward(pkt, settings.backend);
 	if (!settings.multi)
 		return pcn_forward(pkt, settings.frontend);
-	copy_address(&key, address);
+	pcn_copy_address(&key, address);
 	port = bpf_map_lookup_elem(&frontends, &key);
 	if (port)
 		return pcn_forward(pkt, *port);

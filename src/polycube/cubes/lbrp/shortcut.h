@@ -174,7 +174,7 @@ static __always_inline void make_shortcut(const struct pcn_packet *pkt, const st
 		memcpy(becomes + 2, ends->to.address, 16);
 		shortcut6_make(flow, becomes, become);
 	} else {
-		becomes[0] = pcn_ct_word(ends->from.address + 12) | (__u64)pcn_ct_word(ends->to.address + 12) << 32;
+		becomes[0] = pcn_word(ends->from.address + 12) | (__u64)pcn_word(ends->to.address + 12) << 32;
 		shortcut4_make(flow, becomes, become);
 	}
 }

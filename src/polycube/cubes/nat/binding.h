@@ -95,14 +95,14 @@ static __always_inline int nat_allocate(struct nat_work *w, __u32 now)
 	if (any_mapping)
 		mapping = nat_mapping_of(w, w->inside.address[w->session.flags & NAT_INSIDE_SECOND], w->port, w->proto, 0, now);
 	if (mapping) {
-		nat_copy_address(w->session.external, mapping->address);
+		pcn_copy_address(w->session.external, mapping->address);
 		w->session.external_port = mapping->port;
 		nat_outside(&w->outside, w->session.external, mapping->port, w->remote, w->remote_port, w->proto, 0);
 		w->error = nat_reserve(&w->outside, &w->inside, now);
 		return !w->error ? 0 : w->error == -EEXIST ? CONFLICT : TABLE_FULL;
 	}
 	nat_set_end(&w->end, w->session.external, 0, w->proto, 1);
-	nat_copy_address(w->mapping.address, w->inside.address[w->session.flags & NAT_INSIDE_SECOND]);
+	pcn_copy_address(w->mapping.address, w->inside.address[w->session.flags & NAT_INSIDE_SECOND]);
 	w->mapping.port = w->port;
 	w->mapping.rule = w->session.rule;
 	w->mapping.expires = now + 1; /* nat_keep_mapping() says more */
@@ -112,7 +112,7 @@ static __always_inline int nat_allocate(struct nat_work *w, __u32 now)
 		return w->error == -EEXIST ? PORTS_EXHAUSTED : TABLE_FULL;
 	if (any_mapping) {
 		nat_set_end(&w->end, w->mapping.address, w->port, w->proto, 0);
-		nat_copy_address(w->mapping.address, w->session.external);
+		pcn_copy_address(w->mapping.address, w->session.external);
 		w->mapping.port = w->session.external_port;
 		bpf_map_update_elem(&mappings, &w->end, &w->mapping, BPF_ANY);
 	}
@@ -148,8 +148,8 @@ static __noinline int nat_keep_mapping(struct nat_work *w, struct nat_session *s
 static __always_inline int nat_is_local(const __u8 *from, const __u8 *to, int ipv6)
 {
 	if (ipv6)
-		return to[0] == 0xff || (from[0] == 0xfe && (from[1] & 0xc0) == 0x80) || nat_is_zero(from);
-	return to[12] >= 224 || !pcn_ct_word(from + 12);
+		return to[0] == 0xff || (from[0] == 0xfe && (from[1] & 0xc0) == 0x80) || pcn_no_address(from);
+	return to[12] >= 224 || !pcn_word(from + 12);
 }
 
 /* A packet on its way out without a session. -1: there is one now; 0: it passes as it is; else why it is dropped. */
@@ -165,9 +165,9 @@ static __noinline int nat_open_outbound(struct pcn_ct_packet *p, struct nat_work
 	if (!external)
 		return 0;
 	if (pcn_ct_label_first(p, 1) != PCN_CT_NEW)
-		return nat_same_address(from, external) ? 0 : NO_SESSION;
-	nat_copy_address(w->session.external, external);
-	nat_copy_address(w->remote, p->tuple.address[!in]);
+		return pcn_same_address(from, external) ? 0 : NO_SESSION;
+	pcn_copy_address(w->session.external, external);
+	pcn_copy_address(w->remote, p->tuple.address[!in]);
 	w->inside = p->tuple;
 	w->remote_port = p->tuple.port[!in];
 	w->port = p->tuple.port[in];
@@ -205,7 +205,7 @@ static __noinline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_work 
 
 	w->port = p->tuple.port[!remote];
 	if (forward) {
-		nat_copy_address(w->session.external, forward->internal);
+		pcn_copy_address(w->session.external, forward->internal);
 		w->session.rule = forward->rule;
 		if (forward->port)
 			w->port = forward->port;
@@ -213,7 +213,7 @@ static __noinline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_work 
 		mapping = nat_mapping_of(w, to, w->port, p->tuple.proto, 1, now);
 		if (!mapping)
 			return 0;
-		nat_copy_address(w->session.external, mapping->address);
+		pcn_copy_address(w->session.external, mapping->address);
 		w->session.rule = NAT_MAPPING;
 		w->port = mapping->port;
 	} else {
@@ -226,7 +226,7 @@ static __noinline int nat_open_inbound(struct pcn_ct_packet *p, struct nat_work 
 	w->session.flags = !p->swapped;
 	if (p->tuple.zone == NAT_HAIRPIN_ZONE)
 		w->session.flags |= NAT_HAIRPIN | NAT_HAIRPIN_BACK;
-	nat_copy_address(w->session.external, to);
+	pcn_copy_address(w->session.external, to);
 	w->session.external_port = p->tuple.port[!remote];
 	pcn_ct_open(&w->session.ct, p, now);
 	old = bpf_map_lookup_elem(&sessions, &w->inside);

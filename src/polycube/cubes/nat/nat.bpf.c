@@ -33,7 +33,7 @@ static __always_inline int nat_is_external(const struct nat_session *session, co
 {
 	__u32 to = !(p->swapped & 1);
 
-	return p->tuple.port[to] == session->external_port && nat_same_address(p->tuple.address[to], session->external);
+	return p->tuple.port[to] == session->external_port && pcn_same_address(p->tuple.address[to], session->external);
 }
 
 /* Whether a packet that belongs to no session comes from an address that must not be seen outside. */
@@ -61,7 +61,7 @@ static __noinline int nat_is_hidden(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	if (nat_is_local(w->remote, w->end.address, ipv6))
 		return 0;
 	external = nat_source_of(w, w->remote, ipv6, &rule);
-	return external && !nat_same_address(w->remote, external);
+	return external && !pcn_same_address(w->remote, external);
 }
 
 HANDLER(ingress)

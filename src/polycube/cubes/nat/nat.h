@@ -119,25 +119,9 @@ CFG(__u32, any_filter);  /* endpoint-independent filtering */
 CFG(__u32, first_port);
 CFG(__u32, port_count);  /* how many, from there */
 
-static __always_inline void nat_copy_address(void *to, const void *from)
-{
-	pcn_ct_set_address(to, from, 1);
-}
-
-static __always_inline int nat_same_address(const void *a, const void *b)
-{
-	return pcn_ct_word(a + 12) == pcn_ct_word(b + 12) && pcn_ct_word(a + 8) == pcn_ct_word(b + 8) &&
-	       pcn_ct_word(a + 4) == pcn_ct_word(b + 4) && pcn_ct_word(a) == pcn_ct_word(b);
-}
-
-static __always_inline int nat_is_zero(const void *address)
-{
-	return !(pcn_ct_word(address) | pcn_ct_word(address + 4) | pcn_ct_word(address + 8) | pcn_ct_word(address + 12));
-}
-
 static __always_inline void nat_set_end(struct nat_endpoint *end, const void *address, __be16 port, __u8 proto, __u8 outside)
 {
-	nat_copy_address(end->address, address);
+	pcn_copy_address(end->address, address);
 	end->port = port;
 	end->proto = proto;
 	end->outside = outside;

@@ -46,7 +46,7 @@ static __always_inline int nat_npt_at(struct pcn_ctx *ctx, struct nat_work *w, e
 
 	if (!address)
 		return 0;
-	nat_copy_address(w->prefix.address, address);
+	pcn_copy_address(w->prefix.address, address);
 	to = pcn_lpm_rule(&translations, &w->prefix, end);
 	if (!to)
 		return 0;

@@ -10,14 +10,14 @@ static __always_inline const void *nat_source_of(struct nat_work *w, const void 
 	struct nat_source *source;
 	struct nat_address *own = ipv6 ? &masquerade6 : &masquerade4;
 
-	nat_copy_address(w->prefix.address, address);
+	pcn_copy_address(w->prefix.address, address);
 	source = pcn_lpm_rule(&sources, &w->prefix, 0);
 	if (source) {
 		*rule = NAT_SNAT;
 		return source->external;
 	}
 	*rule = NAT_MASQUERADE;
-	return nat_is_zero(own) ? 0 : own;
+	return pcn_no_address(own) ? 0 : own;
 }
 
 static __always_inline struct nat_forward *nat_forward_of(struct nat_work *w, const void *address, __be16 port, __u8 proto)

@@ -45,12 +45,12 @@ static __always_inline int arp_input(struct pcn_ctx *ctx, struct pcn_packet *pkt
 	arp = pcn_arp_at(ctx, pkt);
 	if (!arp || arp->sender_mac[0] & 1)
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	sender = word(arp->sender);
+	sender = pcn_word(arp->sender);
 	if (sender && own4(sender))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
 	if (arp->operation == bpf_htons(PCN_ARP_REPLY))
 		return hand_up(pkt, in, ROUTER_CONTROL, ROUTER_UP_ARP, CONTROL_LIMIT, 0, 0);
-	route = pcn_lpm4_host(routes4, word(arp->target));
+	route = pcn_lpm4_host(routes4, pcn_word(arp->target));
 	ours = route && route->kind == ROUTER_LOCAL && route->interface == in->number;
 	if (sender)
 		learn4(pkt->in_port, in, sender, arp->sender_mac, ours);

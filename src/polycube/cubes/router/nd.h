@@ -13,7 +13,7 @@ static __always_inline void learn6(__u32 port, struct router_interface *in, cons
 	struct router_neighbour6_key key = {.interface = in->number};
 	struct router_neighbour *known, entry = {};
 
-	copy_address6(key.address, address);
+	pcn_copy_address(key.address, address);
 	known = bpf_map_lookup_elem(&neighbours6, &key);
 	if (known && (known->permanent || same_mac(known->mac, mac)))
 		return;
@@ -35,7 +35,7 @@ static __always_inline int nd_target_is_ours(struct router_interface *in, const 
 	struct router_route6 *route;
 
 	if (link_local6(target))
-		return same_address6(target, in->link_local);
+		return pcn_same_address(target, in->link_local);
 	route = pcn_lpm6_host(routes6, target);
 	return route && route->kind == ROUTER_LOCAL && route->interface == in->number;
 }
@@ -56,7 +56,7 @@ static __always_inline int nd_input(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 		return hand_up(pkt, in, ROUTER_CONTROL, ROUTER_UP_ND, CONTROL_LIMIT, 0, 0);
 	if (pcn_nd_checksum(&packet->ip.saddr, &packet->ip.daddr, &packet->nd))
 		return pcn_drop(pkt, PCN_DROP_MALFORMED);
-	if (same_address6(&packet->ip.saddr, in->link_local) || own6(&packet->ip.saddr))
+	if (pcn_same_address(&packet->ip.saddr, in->link_local) || own6(&packet->ip.saddr))
 		return pcn_drop(pkt, ADDRESS_CONFLICT);
 	if (!nd_target_is_ours(in, (const __u8 *)&packet->nd.target))
 		return pcn_drop(pkt, ARP_IGNORED);

@@ -76,6 +76,6 @@ static __always_inline int reverse6(const struct router_interface *in, const __u
 
 	if (link_local6(source))
 		return 1;
-	copy_address6(&copy, source);
+	pcn_copy_address(&copy, source);
 	return reverse(in, router_route6_says(&copy));
 }

@@ -100,7 +100,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 	struct router_neighbour4_key key = {.interface = route->interface};
 	struct router_neighbour *neighbour;
 	struct router_interface *out;
-	__u32 gateway = word(route->gateway), path = 0;
+	__u32 gateway = pcn_word(route->gateway), path = 0;
 
 	if (link_local4(ip->daddr) || link_local4(ip->saddr))
 		return pcn_drop(pkt, LINK_LOCAL);
@@ -114,7 +114,7 @@ static __always_inline int forward4(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 			return pcn_drop(pkt, PCN_DROP_NO_PORT);
 		ip = (void *)(eth + 1);
 		key.interface = chosen->interface;
-		gateway = word(chosen->gateway);
+		gateway = pcn_word(chosen->gateway);
 	}
 	out = interface_of(key.interface);
 	if (!out || !out->up)
@@ -251,11 +251,11 @@ static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 		ip = (void *)(eth + 1);
 	}
 	if (unlikely(chosen))
-		copy_address6(key.address, chosen->gateway);
+		pcn_copy_address(key.address, chosen->gateway);
 	else if (route->connected)
-		copy_address6(key.address, &ip->daddr);
+		pcn_copy_address(key.address, &ip->daddr);
 	else
-		copy_address6(key.address, route->gateway);
+		pcn_copy_address(key.address, route->gateway);
 	neighbour = bpf_map_lookup_elem(&neighbours6, &key);
 	if (unlikely(!neighbour))
 		return hand_up(pkt, in, ROUTER_RESOLVE, ROUTER_UP_RESOLVE, UNRESOLVED, path << 28 | key.interface, 0);
@@ -265,8 +265,8 @@ static __always_inline int forward6(struct pcn_ctx *ctx, struct pcn_packet *pkt,
 /* :: and ::1 */
 static __always_inline int martian6(const struct in6_addr *address)
 {
-	return !(word(address) | word((void *)address + 4) | word((void *)address + 8) |
-		 (word((void *)address + 12) & ~bpf_htonl(1)));
+	return !(pcn_word(address) | pcn_word((void *)address + 4) | pcn_word((void *)address + 8) |
+		 (pcn_word((void *)address + 12) & ~bpf_htonl(1)));
 }
 
 static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, struct router_interface *in, int group)
@@ -293,10 +293,10 @@ static __always_inline int input6(struct pcn_ctx *ctx, struct pcn_packet *pkt, s
 		return pcn_drop(pkt, MARTIAN_DESTINATION);
 	if (unlikely(group))
 		return pcn_drop(pkt, GROUP_MAC);
-	if (unlikely(martian6(&ip->saddr) || own6(from) || same_address6(from, in->link_local)))
+	if (unlikely(martian6(&ip->saddr) || own6(from) || pcn_same_address(from, in->link_local)))
 		return pcn_drop(pkt, MARTIAN_SOURCE);
 	if (unlikely(link_local6(to))) {
-		if (same_address6(to, in->link_local))
+		if (pcn_same_address(to, in->link_local))
 			return local6(ctx, pkt, in, ip->nexthdr, ip->hop_limit);
 		return pcn_drop(pkt, LINK_LOCAL);
 	}

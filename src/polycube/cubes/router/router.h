@@ -2,6 +2,7 @@
 /* What the router's data plane and control plane share: tables, reasons, limits. Addresses are bytes in network order. */
 #pragma once
 
+#include <polycube/address.h>
 #include <polycube/csum.h>
 #include <polycube/hash.h>
 #include <polycube/lpm.h>
@@ -152,37 +153,15 @@ MAP(rates, ARRAY, __u32, struct pcn_rate, ROUTER_CLASSES);
 MAP(learn_failures, ARRAY, __u32, __u64, 1); /* neighbours that found no room */
 CFG(__u32, hash_seed);
 
-/* Four bytes at once; the frame's own alignment is that of the NIC, the architectures with BPF take it. */
-static __always_inline __u32 word(const void *at)
-{
-	return *(const __u32 *)at;
-}
-
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 {
-	return word(a) == word(b) && *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
+	return pcn_word(a) == pcn_word(b) && *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
 }
 
 static __always_inline void copy_mac(__u8 *to, const __u8 *from)
 {
-	*(__u32 *)to = word(from);
+	*(__u32 *)to = pcn_word(from);
 	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
-}
-
-static __always_inline int same_address6(const void *a, const void *b)
-{
-	return word(a) == word(b) && word(a + 4) == word(b + 4) && word(a + 8) == word(b + 8) && word(a + 12) == word(b + 12);
-}
-
-static __always_inline void copy_address6(void *to, const void *from)
-{
-	__u32 *words = to;
-
-	/* memcpy would go byte by byte: it does not know of any alignment */
-	words[0] = word(from);
-	words[1] = word(from + 4);
-	words[2] = word(from + 8);
-	words[3] = word(from + 12);
 }
 
 static __always_inline int link_local6(const __u8 *address)
@@ -236,7 +215,7 @@ __noinline __u64 router_route4_says(__u32 address)
 
 	if (!route)
 		return 0;
-	return ROUTER_SAYS(route->kind, route->interface, route->kind == ROUTER_MULTIPATH ? route->group : !!word(route->gateway));
+	return ROUTER_SAYS(route->kind, route->interface, route->kind == ROUTER_MULTIPATH ? route->group : !!pcn_word(route->gateway));
 }
 
 __noinline __u64 router_route6_says(struct in6_addr *address)
@@ -272,7 +251,7 @@ static __always_inline int own4(__u32 address)
 /* The same of an IPv6 address; link-local ones are each port's own affair. */
 static __always_inline int own6(const void *address)
 {
-	__u32 bit = filter_bit(word(address) ^ word(address + 4) ^ word(address + 8) ^ word(address + 12));
+	__u32 bit = filter_bit(pcn_word(address) ^ pcn_word(address + 4) ^ pcn_word(address + 8) ^ pcn_word(address + 12));
 	__u64 zero = 0;
 	struct router_filter *filter = bpf_map_lookup_elem(&filters, &zero);
 	struct router_route6 *route;

@@ -24,6 +24,7 @@
 
 #include <linux/errno.h>
 
+#include <polycube/address.h>
 #include <polycube/parse.h>
 
 /* A session's two endpoints, the lower one first. Addresses are 16 bytes, IPv4 ones mapped (::ffff:a.b.c.d); all in network byte order. */

@@ -36,20 +36,15 @@ struct pcn_ct_fragment {
  */
 MAP(ct_fragments, LRU_HASH, struct pcn_ct_fragment_key, struct pcn_ct_fragment, 4096);
 
-static __always_inline __u32 pcn_ct_word(const void *at)
-{
-	return *(const __u32 *)at;
-}
-
-/* IPv6, or IPv4 (`words` points to one word). By words: memcpy() knows of no alignment and would go byte by byte. */
+/* IPv6, or IPv4: `from` points to four bytes then. */
 static __always_inline void pcn_ct_set_address(void *to, const void *from, int ipv6)
 {
 	__u32 *words = to;
 
-	words[0] = ipv6 ? pcn_ct_word(from) : 0;
-	words[1] = ipv6 ? pcn_ct_word(from + 4) : 0;
-	words[2] = ipv6 ? pcn_ct_word(from + 8) : bpf_htonl(PCN_CT_MAPPED);
-	words[3] = ipv6 ? pcn_ct_word(from + 12) : pcn_ct_word(from);
+	words[0] = ipv6 ? pcn_word(from) : 0;
+	words[1] = ipv6 ? pcn_word(from + 4) : 0;
+	words[2] = ipv6 ? pcn_word(from + 8) : bpf_htonl(PCN_CT_MAPPED);
+	words[3] = ipv6 ? pcn_word(from + 12) : pcn_word(from);
 }
 
 /* Whether endpoint (a, port_a) comes behind (b, port_b). Any order will do; words that differ most often are looked at first. */
@@ -58,10 +53,10 @@ static __always_inline int pcn_ct_behind(const void *a, const void *b, __be16 po
 	int i;
 
 	if (!ipv6)
-		return pcn_ct_word(a) != pcn_ct_word(b) ? pcn_ct_word(a) > pcn_ct_word(b) : port_a > port_b;
+		return pcn_word(a) != pcn_word(b) ? pcn_word(a) > pcn_word(b) : port_a > port_b;
 	for (i = 12; i >= 0; i -= 4)
-		if (pcn_ct_word(a + i) != pcn_ct_word(b + i))
-			return pcn_ct_word(a + i) > pcn_ct_word(b + i);
+		if (pcn_word(a + i) != pcn_word(b + i))
+			return pcn_word(a + i) > pcn_word(b + i);
 	return port_a > port_b;
 }
 

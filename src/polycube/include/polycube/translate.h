@@ -106,7 +106,7 @@ static __always_inline int pcn_translate_l4(struct pcn_ctx *ctx, const struct pc
 
 static __always_inline int pcn_translate_ipv4(struct pcn_ctx *ctx, const struct pcn_packet *pkt, const struct pcn_translation *t)
 {
-	__u32 new[2] = {pcn_ct_word(t->from.address + 12), pcn_ct_word(t->to.address + 12)}, old[2], diff;
+	__u32 new[2] = {pcn_word(t->from.address + 12), pcn_word(t->to.address + 12)}, old[2], diff;
 	struct iphdr *ip = pcn_at(ctx, pkt->l3, sizeof(*ip));
 
 	if (!ip)
@@ -172,7 +172,7 @@ static __always_inline int pcn_translate_quoted(struct pcn_ctx *ctx, const struc
 static __always_inline int pcn_translate_error4(struct pcn_ctx *ctx, const struct pcn_packet *pkt, const struct pcn_ct_packet *p,
 						const struct pcn_translation *t)
 {
-	__u32 new[2] = {pcn_ct_word(t->to.address + 12), pcn_ct_word(t->from.address + 12)}, old[2], addresses, diff;
+	__u32 new[2] = {pcn_word(t->to.address + 12), pcn_word(t->from.address + 12)}, old[2], addresses, diff;
 	struct iphdr *ip = pcn_at(ctx, p->inner_l3, sizeof(*ip));
 	__u32 reporter;
 	__u16 check;

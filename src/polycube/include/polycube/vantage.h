@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <polycube/address.h>
 #include <polycube/neighbour.h>
 #include <polycube/tokenbucket.h>
 
@@ -25,14 +26,6 @@ struct pcn_vantage_limit {
 
 CFG(struct pcn_vantage, vantage);
 MAP(vantage_limit, ARRAY, __u32, struct pcn_vantage_limit, 1);
-
-/* Addresses of 16 bytes. */
-static __always_inline int pcn_same_address(const void *a, const void *b)
-{
-	const __u32 *x = a, *y = b;
-
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
-}
 
 /* Whether a frame is for that host. Asks for pcn_parse(). */
 static __always_inline int pcn_for_vantage(struct pcn_ctx *ctx, const struct pcn_packet *pkt)
