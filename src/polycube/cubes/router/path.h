@@ -37,7 +37,7 @@ static __always_inline struct router_path *path_of(__u32 group, __u32 hash, __u3
 
 	if (!paths)
 		return 0;
-	index = pcn_opaque(paths->slots[hash % ROUTER_SLOTS]);
+	index = pcn_opaque(paths->slots[pcn_opaque(hash) % ROUTER_SLOTS]);
 	if (index >= ROUTER_PATHS)
 		return 0;
 	*number = index;

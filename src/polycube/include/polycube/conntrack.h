@@ -182,7 +182,7 @@ static __always_inline void *pcn_ct_find(void *sessions, const struct pcn_ct_pac
 /* Which way a packet goes through its session. */
 static __always_inline enum pcn_ct_way pcn_ct_way(const struct pcn_ct *ct, const struct pcn_ct_packet *p)
 {
-	return (p->swapped ^ ct->flags) & PCN_CT_SWAPPED;
+	return pcn_opaque(p->swapped ^ ct->flags) & PCN_CT_SWAPPED;
 }
 
 /*

@@ -69,7 +69,8 @@ enum pcn_verdict {
 
 /*
  * A number the optimiser knows nothing of. It drops a comparison whose outcome it can prove from where a value once came from; the verifier
- * forgets that when the value has been in memory, and needs the comparison.
+ * forgets that when the value has been in memory, and needs the comparison. It also masks before an XOR instead of after it; of an XOR of two
+ * unknown numbers, however small, the verifier of 6.1 knows no bounds.
  */
 static __always_inline __u64 pcn_opaque(__u64 number)
 {
