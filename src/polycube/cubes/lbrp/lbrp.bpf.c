@@ -156,6 +156,7 @@ static __always_inline int reserve(struct lbrp_work *work, const struct pcn_ct_p
 	struct pcn_ct_tuple *taken;
 	int try;
 
+#pragma unroll /* the verifier of 6.1 refuses a loop whose end falls through into its beginning, as the compiler lays this one out */
 	for (try = 0; try < LBRP_TRIES; try++) {
 		inner_tuple(&work->inner, &work->session, ends, p->tuple.proto);
 		taken = bpf_map_lookup_elem(&returns, &work->inner);
