@@ -163,7 +163,10 @@ static __always_inline int synflood_close(__u64 hash, __u32 now, __u32 *since)
 
 static __always_inline struct synflood_counts *synflood_protected(const struct in6_addr *address)
 {
-	return any_address ? bpf_map_lookup_elem(&addresses, address) : 0;
+	struct synflood_counts *own = any_address ? bpf_map_lookup_elem(&addresses, address) : 0;
+
+	asm volatile("" : "+r"(own)); /* or the compiler asks `any_address` again instead, which tells the verifier of 6.1 nothing of it */
+	return own;
 }
 
 static __always_inline void synflood_on_syn(struct synflood_counts *all, struct synflood_totals *totals, struct synflood_ends *ends,
