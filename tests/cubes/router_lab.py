@@ -54,13 +54,6 @@ class Lab(ControlPlane[Router]):
     def router(self) -> Router:
         return self.service
 
-    @property
-    def handed(self) -> list[tuple[int, bytes]]:
-        """Frames for the namespace."""
-        return self.handed_over
-
-    edit_config = ControlPlane.edit
-
     # ---- packets ----
 
     def take(self) -> list[tuple[int, bytes]]:

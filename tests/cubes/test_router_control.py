@@ -62,29 +62,29 @@ def test_creation_fills_all_tables(lab: Lab) -> None:
 
 
 def test_added_route_costs_one_write_and_removed_best_route_gives_way_to_the_next(lab: Lab) -> None:
-    lab.edit_config(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.0.9"), {"pathcost": 5}))
+    lab.edit(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.0.9"), {"pathcost": 5}))
     assert written(lab, "routes4") == 1
-    lab.edit_config(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 2}))
+    lab.edit(Edit(Op.CREATE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 2}))
     assert written(lab, "routes4") == 1
     assert table(lab)["20.0.0.0/8"] == (1, 0, "10.0.1.9")
-    lab.edit_config(Edit(Op.MERGE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 9}))
+    lab.edit(Edit(Op.MERGE, ("route", "20.0.0.0/8", "10.0.1.9"), {"pathcost": 9}))
     assert table(lab)["20.0.0.0/8"] == (0, 0, "10.0.0.9")
-    lab.edit_config(Edit(Op.DELETE, ("route", "20.0.0.0/8", "10.0.0.9")))
+    lab.edit(Edit(Op.DELETE, ("route", "20.0.0.0/8", "10.0.0.9")))
     assert table(lab)["20.0.0.0/8"] == (1, 0, "10.0.1.9")
-    lab.edit_config(Edit(Op.DELETE, ("route", "20.0.0.0/8", "10.0.1.9")))
+    lab.edit(Edit(Op.DELETE, ("route", "20.0.0.0/8", "10.0.1.9")))
     assert "20.0.0.0/8" not in table(lab)
 
 
 def test_deleting_all_routes_leaves_the_local_ones(lab: Lab) -> None:
-    lab.edit_config(Edit(Op.DELETE, ("route",)))
+    lab.edit(Edit(Op.DELETE, ("route",)))
     assert "0.0.0.0/0" not in table(lab) and "10.0.0.0/24" in table(lab)
 
 
 def test_route_whose_port_loses_the_network_rests_and_comes_back(lab: Lab) -> None:
-    lab.edit_config(Edit(Op.MERGE, ("ports", "p2", "ip"), "10.7.0.1/24"))
+    lab.edit(Edit(Op.MERGE, ("ports", "p2", "ip"), "10.7.0.1/24"))
     assert "0.0.0.0/0" not in table(lab)
     assert shown(lab, "route")["0.0.0.0/0 10.0.2.2"]["active"] is False
-    lab.edit_config(Edit(Op.MERGE, ("ports", "p2", "ip"), "10.0.2.1/24"))
+    lab.edit(Edit(Op.MERGE, ("ports", "p2", "ip"), "10.0.2.1/24"))
     assert table(lab)["0.0.0.0/0"] == (2, 0, "10.0.2.2")
 
 
@@ -100,7 +100,7 @@ def test_addresses_of_ports_cost_what_differs_and_leave_what_a_new_start_would_w
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(PrefixTable, "sync", None)  # it reads all of the maps
-            lab.edit_config(*edits)
+            lab.edit(*edits)
         assert lab.router.current
         started = make(dump(lab.router.current))
         assert not [write for write in started.writes if write.map.startswith("routes") or write.map == "groups"]
@@ -118,7 +118,7 @@ def test_interfaces_with_other_numbers_are_written_anew(lab: Lab) -> None:
 
 def test_removed_port_takes_its_routes_neighbours_and_slot_along(lab: Lab) -> None:
     lab.router.maps["neighbours4"][{"interface": 1, "address": bytes([10, 0, 1, 99])}] = {"mac": b"\2" * 6}
-    lab.edit_config(Edit(Op.DELETE, ("ports", "p1")))
+    lab.edit(Edit(Op.DELETE, ("ports", "p1")))
     assert all(port != 1 for port, _, _ in table(lab).values())
     assert all(key["interface"] != 1 for key, _ in lab.router.maps["neighbours4"].items())
     assert lab.router.maps["interfaces"][1]["up"] == 0
@@ -126,14 +126,14 @@ def test_removed_port_takes_its_routes_neighbours_and_slot_along(lab: Lab) -> No
 
 def test_configured_neighbour_comes_changes_and_goes(lab: Lab) -> None:
     key = {"interface": 0, "address": bytes([10, 0, 0, 5])}
-    lab.edit_config(Edit(Op.CREATE, ("arp-table", "10.0.0.5"), {"mac": HOST[0], "interface": "p0"}))
+    lab.edit(Edit(Op.CREATE, ("arp-table", "10.0.0.5"), {"mac": HOST[0], "interface": "p0"}))
     assert lab.router.maps["neighbours4"][key]["mac"].hex(":") == HOST[0]
-    lab.edit_config(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"mac": HOST[1]}))
+    lab.edit(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"mac": HOST[1]}))
     assert lab.router.maps["neighbours4"][key]["mac"].hex(":") == HOST[1]
-    lab.edit_config(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"interface": "p2"}))
+    lab.edit(Edit(Op.MERGE, ("arp-table", "10.0.0.5"), {"interface": "p2"}))
     assert lab.router.maps["neighbours4"].get(key) is None
     assert lab.router.maps["neighbours4"][{**key, "interface": 2}]["permanent"] == 1
-    lab.edit_config(Edit(Op.DELETE, ("arp-table", "10.0.0.5")))
+    lab.edit(Edit(Op.DELETE, ("arp-table", "10.0.0.5")))
     assert lab.router.maps["neighbours4"].get({**key, "interface": 2}) is None
 
 
@@ -155,7 +155,7 @@ def test_bad_configuration_is_refused_in_one_sentence_and_nothing_is_written(lab
     path, body, sentence = REFUSED[name]
     before = list(lab.router.maps["routes4"].items()), list(lab.router.maps["neighbours4"].items())
     with pytest.raises(ModelError) as caught:
-        lab.edit_config(Edit(Op.CREATE, path, body))
+        lab.edit(Edit(Op.CREATE, path, body))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
     assert (list(lab.router.maps["routes4"].items()), list(lab.router.maps["neighbours4"].items())) == before
 
@@ -163,15 +163,15 @@ def test_bad_configuration_is_refused_in_one_sentence_and_nothing_is_written(lab
 def test_more_routes_than_the_table_holds_are_refused(lab: Lab) -> None:
     body = [{"network": f"20.{n >> 8}.{n & 255}.0/24", "nexthop": "10.0.0.9"} for n in range(10_000)]
     with pytest.raises(ModelError, match="route-table-size allows 10000"):
-        lab.edit_config(Edit(Op.MERGE, ("route",), body))
+        lab.edit(Edit(Op.MERGE, ("route",), body))
     assert Router.sizes(load(RouterConfig, {"name": "r", "route-table-size": 100_000}))["routes4"] > 100_000
 
 
 def test_a_route_beside_ten_thousand_costs_as_little_as_any(lab: Lab) -> None:
     body = [{"network": f"20.{n >> 8}.{n & 255}.0/24", "nexthop": f"10.0.0.{2 + n % 200}"} for n in range(9_990)]
-    lab.edit_config(Edit(Op.MERGE, ("route",), body))
+    lab.edit(Edit(Op.MERGE, ("route",), body))
     assert len(table(lab)) > 10_000
-    lab.edit_config(Edit(Op.CREATE, ("route", "30.0.0.0/8", "10.0.0.9"), {}))
+    lab.edit(Edit(Op.CREATE, ("route", "30.0.0.0/8", "10.0.0.9"), {}))
     assert len(lab.writes) < 10
 
 
@@ -236,7 +236,7 @@ def test_port_without_address_takes_the_netdevs_first_ipv4_prefix_once(make: Lab
     lab = make(config=config, addresses=("127.0.0.1/8", "fe80::1/64", "10.9.0.5/24", "10.9.1.5/24"))
     lab.tick()
     assert [(one.op, one.path, one.value) for one in lab.edits] == [(Op.MERGE, ("ports", "p0", "ip"), "10.9.0.5/24")]
-    lab.edit_config(Edit(Op.DELETE, ("ports", "p0", "ip")))
+    lab.edit(Edit(Op.DELETE, ("ports", "p0", "ip")))
     lab.tick(2)
     assert len(lab.edits) == 1
 
@@ -252,7 +252,7 @@ def test_addresses_are_announced_when_they_are_new_and_the_port_is_up(lab: Lab) 
     assert len(first) == 3 * (2 + 2)  # two IPv4 addresses; one IPv6 address and the link-local one
     lab.tick(3)
     assert lab.take() == []
-    lab.edit_config(Edit(Op.MERGE, ("ports", "p1", "mac"), "02:00:00:00:00:e1"))
+    lab.edit(Edit(Op.MERGE, ("ports", "p1", "mac"), "02:00:00:00:00:e1"))
     lab.tick()
     assert {port for port, _ in lab.take()} == {1}
 

@@ -365,7 +365,7 @@ def shadow(cube: Any) -> Lab:
 @pytest.mark.parametrize("tag", [None, 10])
 def test_what_a_shadow_router_does_not_answer_is_for_its_namespace(shadow: Lab, packet: Any, tag: int | None) -> None:
     if tag:
-        shadow.edit_config(Edit(Op.MERGE, (), {"ports": [{"name": "p0", "vlan": [{"vlan": tag, "ip": "10.9.0.1/24"}]}]}))
+        shadow.edit(Edit(Op.MERGE, (), {"ports": [{"name": "p0", "vlan": [{"vlan": tag, "ip": "10.9.0.1/24"}]}]}))
     frame = (eth() / Dot1Q(vlan=tag) if tag else eth()) / packet
     shadow.send(frame, 0).shadowed(0, frame)
 
@@ -379,4 +379,4 @@ def test_what_a_shadow_router_answers_or_forwards_is_as_ever(shadow: Lab) -> Non
     shadow.send(request, 0).forwarded(0)
     reply = eth() / ARP(op=2, hwsrc=HOST[0], psrc="10.0.0.2", hwdst=MAC[0], pdst="10.0.0.1")
     shadow.send(reply, 0).slowpath(Reason.ARP)
-    assert shadow.handed == [(0, bytes(reply))]  # the namespace may have asked, too
+    assert shadow.handed_over == [(0, bytes(reply))]  # the namespace may have asked, too

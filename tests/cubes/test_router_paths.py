@@ -126,7 +126,7 @@ def test_neighbours_in_a_vlan_are_asked_for_and_errors_reported_there(lab: Lab) 
 
 
 def test_vlan_that_goes_takes_its_interface_routes_and_neighbours_along(lab: Lab) -> None:
-    lab.edit_config(Edit(Op.DELETE, ("arp-table",)), Edit(Op.DELETE, ("ports", "p0", "vlan", "10")))
+    lab.edit(Edit(Op.DELETE, ("arp-table",)), Edit(Op.DELETE, ("ports", "p0", "vlan", "10")))
     lab.send(eth(0, 10) / ip("10.0.1.2", "10.10.0.2") / UDP()).dropped("tagged")
     assert lab.router.maps["subinterfaces"].get(10 << 16) is None and lab.router.maps["subinterfaces"].get(30 << 16) is not None
     assert all(key["interface"] != 10 << 16 for key, _ in lab.router.maps["neighbours4"].items())
@@ -141,8 +141,8 @@ SOURCE = {4: "10.0.0.2", 6: "2001:db8::2"}
 
 
 def several(lab: Lab, version: int) -> None:
-    lab.edit_config(Edit(Op.MERGE, ("arp-table",), [{"address": HOPS[6][1], "mac": HOST[2], "interface": "p2"}]))
-    lab.edit_config(Edit(Op.MERGE, ("route",), [{"network": NETWORK[version], "nexthop": hop} for hop in HOPS[version]]))
+    lab.edit(Edit(Op.MERGE, ("arp-table",), [{"address": HOPS[6][1], "mac": HOST[2], "interface": "p2"}]))
+    lab.edit(Edit(Op.MERGE, ("route",), [{"network": NETWORK[version], "nexthop": hop} for hop in HOPS[version]]))
 
 
 def flow(version: int, number: int, **fields: Any) -> Any:
@@ -164,13 +164,13 @@ def test_flows_of_other_next_hops_stay_when_one_comes_or_goes(lab: Lab, version:
     several(lab, version)
     before = [lab.send(flow(version, number)).port for number in range(30)]
     third = {4: ("10.0.0.2", "2001:db8::2")[0], 6: "2001:db8::9"}[version]
-    lab.edit_config(Edit(Op.MERGE, ("arp-table",), [{"address": third, "mac": HOST[0], "interface": "p0"}]))
-    lab.edit_config(Edit(Op.CREATE, ("route", NETWORK[version], third), {}))
+    lab.edit(Edit(Op.MERGE, ("arp-table",), [{"address": third, "mac": HOST[0], "interface": "p0"}]))
+    lab.edit(Edit(Op.CREATE, ("route", NETWORK[version], third), {}))
     after = [lab.send(flow(version, number)).port for number in range(30)]
     assert {new for old, new in zip(before, after, strict=True) if new != old} == {0}
-    lab.edit_config(Edit(Op.DELETE, ("route", NETWORK[version], third)))
+    lab.edit(Edit(Op.DELETE, ("route", NETWORK[version], third)))
     assert [lab.send(flow(version, number)).port for number in range(30)] == before
-    lab.edit_config(Edit(Op.DELETE, ("route", NETWORK[version], HOPS[version][0])))
+    lab.edit(Edit(Op.DELETE, ("route", NETWORK[version], HOPS[version][0])))
     assert {lab.send(flow(version, number)).port for number in range(30)} == {2}
     assert list(lab.router.maps["groups"].items()) == []
 
@@ -192,17 +192,17 @@ def test_fragments_of_a_datagram_take_one_way(lab: Lab, version: int) -> None:
 
 def test_routes_with_the_same_next_hops_share_a_group_that_goes_with_the_last(lab: Lab) -> None:
     for network in ("21.0.0.0/8", "22.0.0.0/8"):
-        lab.edit_config(Edit(Op.MERGE, ("route",), [{"network": network, "nexthop": hop} for hop in HOPS[4]]))
+        lab.edit(Edit(Op.MERGE, ("route",), [{"network": network, "nexthop": hop} for hop in HOPS[4]]))
     assert len(list(lab.router.maps["groups"].items())) == 1
-    lab.edit_config(Edit(Op.MERGE, ("route",), [{"network": "21.0.0.0/8", "nexthop": "10.0.0.2"}]))
+    lab.edit(Edit(Op.MERGE, ("route",), [{"network": "21.0.0.0/8", "nexthop": "10.0.0.2"}]))
     assert len(list(lab.router.maps["groups"].items())) == 2
-    lab.edit_config(Edit(Op.DELETE, ("route",)))
+    lab.edit(Edit(Op.DELETE, ("route",)))
     assert list(lab.router.maps["groups"].items()) == []
 
 
 def test_unknown_next_hop_of_several_is_the_one_that_is_asked_for(lab: Lab) -> None:
     hops = ["10.0.1.77", "10.0.1.78"]
-    lab.edit_config(Edit(Op.MERGE, ("route",), [{"network": NETWORK[4], "nexthop": hop} for hop in hops]))
+    lab.edit(Edit(Op.MERGE, ("route",), [{"network": NETWORK[4], "nexthop": hop} for hop in hops]))
     asked = set()
     for number in range(20):
         lab.send(flow(4, number)).slowpath()
@@ -218,7 +218,7 @@ NOWHERE = {"blackhole": None, "unreachable": ((3, 1), (1, 0)), "prohibit": ((3, 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("word", NOWHERE)
 def test_route_that_leads_nowhere_says_so_or_not(lab: Lab, word: str, version: int) -> None:
-    lab.edit_config(Edit(Op.CREATE, ("route", NETWORK[version], word), {}))
+    lab.edit(Edit(Op.CREATE, ("route", NETWORK[version], word), {}))
     lab.tick()
     lab.take()
     result = lab.send(flow(version, 1))
@@ -233,7 +233,7 @@ def test_route_that_leads_nowhere_says_so_or_not(lab: Lab, word: str, version: i
 
 
 def test_longer_prefix_leads_out_of_a_blackhole(lab: Lab) -> None:
-    lab.edit_config(
+    lab.edit(
         Edit(Op.MERGE, ("route",), [{"network": NETWORK[4], "nexthop": "blackhole"}, {"network": "20.1.0.0/16", "nexthop": "10.0.1.2"}])
     )
     lab.send(flow(4, 1)).forwarded(1)
@@ -256,8 +256,8 @@ BACK = {  # source, in strict mode, in loose mode
 @pytest.mark.parametrize("mode", ["strict", "loose", "none"])
 def test_sources_are_checked_as_the_port_says(lab: Lab, mode: str, version: int) -> None:
     own, other = {4: ("10.0.0.2", "10.0.1.2"), 6: ("2001:db8::2", "2001:db8:1::2")}[version]
-    lab.edit_config(Edit(Op.DELETE, ("route", "0.0.0.0/0", "10.0.2.2")))
-    lab.edit_config(
+    lab.edit(Edit(Op.DELETE, ("route", "0.0.0.0/0", "10.0.2.2")))
+    lab.edit(
         Edit(Op.MERGE, ("ports", "p0", "urpf"), mode),
         Edit(Op.MERGE, ("route",), [{"network": NETWORK[version], "nexthop": hop} for hop in (own, other)]),
         Edit(Op.MERGE, ("route",), [{"network": {4: "30.0.0.0/8", 6: "2001:db8:3000::/36"}[version], "nexthop": "blackhole"}]),
@@ -271,7 +271,7 @@ def test_sources_are_checked_as_the_port_says(lab: Lab, mode: str, version: int)
 
 
 def test_link_local_source_is_on_the_link_in_strict_mode(lab: Lab) -> None:
-    lab.edit_config(Edit(Op.MERGE, ("ports", "p0", "urpf"), "strict"))
+    lab.edit(Edit(Op.MERGE, ("ports", "p0", "urpf"), "strict"))
     lab.send(eth() / ip("2001:db8::1", "fe80::b0") / ICMPv6EchoRequest()).forwarded(0)
 
 
